@@ -1,0 +1,256 @@
+//! Bodies of requests and answers. Unknown fields are ignored on reading, so that neighbouring releases work together.
+
+use std::net::SocketAddr;
+
+use sc_core::{
+    AppId, ReplicaId,
+    records::{Rollout, UnixMs},
+    routes::AppRoutes,
+    spec::{AppSpec, RouteSpec, ScaleSpec},
+    stats::Usage,
+};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// The manager's release.
+    pub release: String,
+    /// Its id.
+    pub manager: String,
+    /// Whether it leads; only the leader acts. Another's API forwards to it.
+    pub leads: bool,
+    /// What it keeps its state in.
+    pub store: String,
+    /// What it runs replicas on.
+    pub engine: String,
+    /// What it is waiting for, if something is missing: `etcd at http://… cannot be reached`.
+    #[serde(default)]
+    pub waiting_for: Option<String>,
+}
+
+/// Makes or changes an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// The version to run. A spec equal to the wanted version's makes no new one.
+    pub spec: AppSpec,
+    /// Bounds and mode of the count. Left out: as they are (for a new app: one replica).
+    #[serde(default)]
+    pub scale: Option<ScaleSpec>,
+    /// How many replicas a *new* app begins with. An app that exists keeps its count.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// The command that asked for it, for `sc history`.
+    #[serde(default)]
+    pub note: String,
+    /// Refuse if the app exists already.
+    #[serde(default)]
+    pub create_only: bool,
+}
+
+/// A command was stored; the manager will make it so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The app, or the app of the replica.
+    pub app: AppId,
+    /// The wanted version now.
+    pub version: u64,
+    /// The store's revision of the command.
+    pub revision: u64,
+    /// False when everything was so already.
+    pub changed: bool,
+}
+
+/// How many replicas.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SetScale {
+    /// This many, no scaler.
+    pub count: Option<u32>,
+    /// Let the scaler decide between min and max.
+    pub auto: bool,
+    /// New lower bound.
+    pub min: Option<u32>,
+    /// New upper bound.
+    pub max: Option<u32>,
+    /// The scaler holds still for so many milliseconds (0: goes on at once).
+    pub pause_ms: Option<u64>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Back to an earlier version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollback {
+    /// Which; none: the one before the wanted one.
+    pub version: Option<u64>,
+}
+
+/// An app as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppView {
+    /// Its name.
+    pub app: AppId,
+    /// The wanted version.
+    pub version: u64,
+    /// The last version that was rolled out whole.
+    pub stable: Option<u64>,
+    /// What the wanted version is.
+    pub spec: AppSpec,
+    /// Bounds and mode of the count.
+    pub scale: ScaleSpec,
+    /// Replicas wanted.
+    pub want: u32,
+    /// Replicas that run (intent `Run`, seen).
+    pub have: u32,
+    /// Replicas that are ready.
+    pub ready: u32,
+    /// What happens between versions.
+    pub rollout: Rollout,
+    /// By `sc stop`.
+    pub stopped: bool,
+    /// By `sc rm`.
+    pub deleting: bool,
+    /// Everything is as wanted: count, version, readiness, and nothing more is on its way out.
+    pub converged: bool,
+    /// What is being waited for, or what is wrong, in a sentence; empty when converged.
+    pub status: String,
+    /// Where it is reached.
+    pub routes: Vec<RouteSpec>,
+    /// Requests per second, over the last 10 s.
+    pub rps: f64,
+    /// 99th percentile of the latency in milliseconds, over the last 10 s.
+    pub p99_ms: Option<f64>,
+    /// Requests waiting for a backend.
+    pub held: u64,
+    /// When it was made.
+    pub created_ms: UnixMs,
+}
+
+/// A replica as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// Its name.
+    pub replica: ReplicaId,
+    /// The version it runs.
+    pub version: u64,
+    /// The node it is on.
+    pub node: String,
+    /// Where it listens.
+    pub addr: Option<SocketAddr>,
+    /// `starting`, `ready`, `unready`, `draining`, `stopping`, `paused`, `exited`, `unknown`.
+    pub state: String,
+    /// More on the state: what it waits for, why it is stopped, the last probe's error.
+    pub detail: String,
+    /// When it was asked for.
+    pub created_ms: UnixMs,
+    /// Requests per second, over the last 10 s.
+    pub rps: f64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// CPU in use, in CPUs, over the last samples.
+    pub cpu: Option<f64>,
+    /// Latest sample of its resources.
+    pub usage: Option<Usage>,
+    /// Passed over by the proxies because of failures.
+    pub ejected: bool,
+}
+
+/// A stored version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Its number.
+    pub version: u64,
+    /// What it is.
+    pub spec: AppSpec,
+    /// When it was deployed.
+    pub created_ms: UnixMs,
+    /// The command that made it.
+    pub note: String,
+    /// `wanted`, `stable`, `failed` or empty.
+    pub mark: String,
+}
+
+/// Why an app has as many replicas as it has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WhyView {
+    /// The app.
+    pub app: AppId,
+    /// Replicas wanted.
+    pub want: u32,
+    /// In a few sentences.
+    pub text: String,
+    /// The scaler's latest decision (at or before the time asked for), if it decides.
+    pub decision: Option<sc_scale::Decision>,
+    /// When that was.
+    pub at_ms: UnixMs,
+}
+
+/// One log line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// Who wrote it.
+    pub replica: ReplicaId,
+    /// When.
+    pub at_ms: UnixMs,
+    /// Standard error.
+    pub stderr: bool,
+    /// What.
+    pub text: String,
+}
+
+/// A program to run inside a replica. The upgraded connection carries frames both ways: one byte kind, four bytes
+/// big-endian length, content. From the client: 0 input, 1 end of input, 2 resize (two big-endian u16: columns, rows).
+/// From the manager: 1 standard output, 2 standard error, 3 exit (big-endian i32), 4 error (text).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments, without a shell.
+    pub command: Vec<String>,
+    /// Columns and rows of a terminal, if one is wanted.
+    #[serde(default)]
+    pub tty: Option<(u16, u16)>,
+}
+
+/// A proxy as the manager sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyView {
+    /// Its id.
+    pub id: String,
+    /// Where its stats stream is.
+    pub stats: String,
+    /// Where it takes traffic.
+    pub listen: Vec<SocketAddr>,
+    /// Its release.
+    pub release: String,
+    /// Milliseconds since its last report; none: there was none.
+    pub report_age_ms: Option<u64>,
+    /// The revision it serves.
+    pub applied: u64,
+}
+
+/// One line of the routes stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoutesUpdate {
+    /// Everything up to this revision is included.
+    pub revision: u64,
+    /// These are all the routes there are; else only the changed ones follow.
+    pub whole: bool,
+    /// New or changed.
+    pub put: Vec<AppRoutes>,
+    /// Gone.
+    pub delete: Vec<AppId>,
+}
+
+/// Something `sc doctor` found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `ok`, `warning` or `error`.
+    pub level: String,
+    /// What was looked at.
+    pub what: String,
+    /// What was found.
+    pub found: String,
+    /// How to mend it; empty when ok.
+    pub fix: String,
+}

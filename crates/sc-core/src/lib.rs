@@ -1,0 +1,15 @@
+//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), what the app file says ([`file`]),
+//! and what follows from them ([`plan`], [`routes`], [`check`]).
+//!
+//! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same
+//! inputs give the same answer in production, in a test and in the simulator.
+
+pub mod names;
+pub mod observed;
+pub mod plan;
+pub mod records;
+pub mod routes;
+pub mod spec;
+pub mod stats;
+
+pub use names::{AppId, Name, NameError, ReplicaId};

@@ -1,0 +1,400 @@
+//! What the store holds: one JSON value per key, each with a version field `v`; unknown fields are kept, so that an
+//! older manager rewrites a newer one's record without loss.
+//!
+//! Keys (below the store's prefix `/sc/v1/`):
+//!
+//! | key | value | written by |
+//! |---|---|---|
+//! | `{project}/apps/{app}` | [`App`] | users' commands, rollouts |
+//! | `{project}/versions/{app}/{n}` | [`Version`] | deploys; never changed |
+//! | `{project}/scale/{app}` | [`Scale`] | `sc scale`, the scaler |
+//! | `{project}/replicas/{app}/{incarnation}` | [`Replica`] | the reconciler |
+//! | `{project}/routes/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch it |
+//! | `{project}/claims/{host,path}` | [`Claim`] | deploys: one owner per route |
+//! | `proxies/{id}` | [`Proxy`], leased | proxies |
+//! | `leader` | [`Leader`], leased | managers; its revision is the fence |
+//! | `subnets/{n}` | [`Subnet`] | the reconciler: which app has, or had, which addresses |
+//! | `{project}/events/{time}-{n}` | [`Event`], bounded | the manager |
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    names::{AppId, Name, ReplicaId},
+    spec::{AppSpec, RouteSpec, ScaleSpec},
+};
+
+/// Unix time in milliseconds, always an argument here.
+pub type UnixMs = u64;
+
+/// Fields of a newer release, kept as they are.
+pub type Extra = BTreeMap<String, serde_json::Value>;
+
+/// An app: which version is wanted, and what is going on with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// Layout version of this record, 1.
+    pub v: u32,
+    /// The version that should run.
+    pub version: u64,
+    /// The last version that was rolled out whole: where a failed rollout goes back to.
+    #[serde(default)]
+    pub stable: Option<u64>,
+    /// What happens between versions.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Bounds and mode of the count; the live count is in [`Scale`].
+    #[serde(default)]
+    pub scale: ScaleSpec,
+    /// `sc stop`: keep everything, run nothing.
+    #[serde(default)]
+    pub stopped: bool,
+    /// `sc rm`: drain and stop all, then forget the app.
+    #[serde(default)]
+    pub deleting: bool,
+    /// Counts `sc restart`: replicas of a lower number are replaced as in a rollout.
+    #[serde(default)]
+    pub restart: u64,
+    /// The next incarnation; only grows.
+    pub next: u64,
+    /// Crashes in a row, while there are any.
+    #[serde(default)]
+    pub crash: Option<CrashLoop>,
+    /// When the app was made.
+    pub created_ms: UnixMs,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What happens between an app's versions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Rollout {
+    /// All replicas are of the wanted version and ready, or none is wanted.
+    #[default]
+    Settled,
+    /// Replicas of another version are being replaced, or the first ones made.
+    Rolling {
+        /// When it began.
+        since_ms: UnixMs,
+        /// When it last came a step further; the deploy timeout counts from here.
+        progress_ms: UnixMs,
+    },
+    /// The wanted version did not become healthy; [`App::version`] is the stable one again.
+    RolledBack {
+        /// The version that failed.
+        failed: u64,
+        /// Why, with the last log lines where there were any.
+        cause: String,
+        /// When.
+        at_ms: UnixMs,
+    },
+    /// The first version did not become healthy and there is none to go back to; it is tried on with back-off.
+    Failed {
+        /// Why, with the last log lines where there were any.
+        cause: String,
+        /// When.
+        at_ms: UnixMs,
+    },
+}
+
+/// Crashes in a row: the next start waits until `until_ms`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrashLoop {
+    /// The version that crashes.
+    pub version: u64,
+    /// How many in a row.
+    pub count: u32,
+    /// No start before this time.
+    pub until_ms: UnixMs,
+    /// What the last one ended with.
+    pub last: String,
+}
+
+/// One stored version of an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Layout version, 1.
+    pub v: u32,
+    /// What it is.
+    pub spec: AppSpec,
+    /// When it was deployed.
+    pub created_ms: UnixMs,
+    /// The command that made it, for `sc history`.
+    #[serde(default)]
+    pub note: String,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The live count of an app, apart from everything a deploy writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Layout version, 1.
+    pub v: u32,
+    /// Replicas wanted now.
+    pub want: u32,
+    /// The scaler holds still until then.
+    #[serde(default)]
+    pub paused_until_ms: Option<UnixMs>,
+    /// The scaler's memory, at most 32 KiB as JSON.
+    #[serde(default)]
+    pub memory: serde_json::Value,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// One replica that was asked for. Made by the commit that allocates its incarnation, before the engine hears of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Layout version, 1.
+    pub v: u32,
+    /// The version it runs.
+    pub version: u64,
+    /// [`App::restart`] when it was asked for.
+    #[serde(default)]
+    pub restart: u64,
+    /// The node it runs on.
+    pub node: Name,
+    /// Where it listens (port 0: it does not). Chosen by the plan.
+    pub addr: SocketAddr,
+    /// What the manager means to do with it; the engine is touched only as this says.
+    pub intent: Intent,
+    /// Passed its probe and not failed it since: listed in the routes.
+    #[serde(default)]
+    pub ready_ms: Option<UnixMs>,
+    /// Seen in the engine at least once: if it is absent now, it is gone for good.
+    #[serde(default)]
+    pub seen: bool,
+    /// When it was asked for.
+    pub created_ms: UnixMs,
+    /// The leader's epoch at the last write.
+    pub epoch: u64,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What the manager means to do with a replica. Only ever moves towards `Stop`, but for waking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Intent {
+    /// It shall run.
+    Run,
+    /// It shall sleep, ready to be woken.
+    Pause,
+    /// It gets no new work; what it has may finish.
+    Drain {
+        /// Why, for people.
+        why: String,
+        /// Since when.
+        since_ms: UnixMs,
+        /// When it is stopped whatever it still does.
+        deadline_ms: UnixMs,
+        /// Whether it leaves room for another (scale-in, replacement) or is one that failed.
+        #[serde(default)]
+        failed: bool,
+    },
+    /// It shall be stopped and removed; then its record goes.
+    Stop {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// A proxy that serves the routes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Layout version, 1.
+    pub v: u32,
+    /// Where its stats stream and admin API listen: `http://127.0.0.1:9901` or `unix:/path`.
+    pub stats: String,
+    /// Changes with every start.
+    pub boot: String,
+    /// Where it takes HTTP traffic, for `sc doctor`.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Its release.
+    #[serde(default)]
+    pub release: String,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The manager that acts. The revision of this key is the epoch: it grows with every take-over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leader {
+    /// Layout version, 1.
+    pub v: u32,
+    /// The manager's id (host, process, start).
+    pub holder: String,
+    /// Where its API listens.
+    #[serde(default)]
+    pub api: String,
+    /// Since when.
+    pub since_ms: UnixMs,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Who owns a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Layout version, 1.
+    pub v: u32,
+    /// The owner.
+    pub app: AppId,
+    /// What is claimed.
+    pub route: RouteSpec,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A range of addresses that belongs to one app: a /26 of the pool on Docker. Kept after the app is gone until no
+/// proxy's table can still name an address of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Layout version, 1.
+    pub v: u32,
+    /// First address.
+    pub base: Ipv4Addr,
+    /// Prefix length in bits.
+    pub bits: u8,
+    /// The owner.
+    pub app: AppId,
+    /// Set when the app is gone: the time and the routes revision from which no table names it.
+    #[serde(default)]
+    pub retired: Option<Retired>,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Since when addresses are out of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// When.
+    pub at_ms: UnixMs,
+    /// Every proxy that has applied this revision has forgotten them.
+    pub revision: u64,
+}
+
+/// Something that happened, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Layout version, 1.
+    pub v: u32,
+    /// When.
+    pub at_ms: UnixMs,
+    /// How grave.
+    pub level: Level,
+    /// The app, if it is about one.
+    #[serde(default)]
+    pub app: Option<AppId>,
+    /// The replica, if it is about one.
+    #[serde(default)]
+    pub replica: Option<ReplicaId>,
+    /// A short constant word for filters: `scaled`, `started`, `crashed`, `rolled_back`, ….
+    pub kind: String,
+    /// What happened and why, in a sentence.
+    pub text: String,
+    /// Further data, such as a scaling decision.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data: serde_json::Value,
+}
+
+/// How grave an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Ordinary.
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// Keys, without the store's prefix.
+pub mod key {
+    use super::*;
+
+    /// The leader's key.
+    pub const LEADER: &str = "leader";
+    /// Prefix of all proxies.
+    pub const PROXIES: &str = "proxies/";
+    /// Prefix of all subnets.
+    pub const SUBNETS: &str = "subnets/";
+
+    /// Key of an app.
+    pub fn app(id: &AppId) -> String {
+        format!("{}/apps/{}", id.project, id.name)
+    }
+    /// Key of a version.
+    pub fn version(id: &AppId, n: u64) -> String {
+        format!("{}/versions/{}/{n}", id.project, id.name)
+    }
+    /// Key of an app's live count.
+    pub fn scale(id: &AppId) -> String {
+        format!("{}/scale/{}", id.project, id.name)
+    }
+    /// Key of a replica.
+    pub fn replica(id: &ReplicaId) -> String {
+        format!("{}/replicas/{}/{}", id.app.project, id.app.name, id.incarnation)
+    }
+    /// Key of an app's routes.
+    pub fn routes(id: &AppId) -> String {
+        format!("{}/routes/{}", id.project, id.name)
+    }
+    /// Key of a route's claim. Claims live in the `default` project, since hosts are shared by all.
+    pub fn claim(route: &RouteSpec) -> String {
+        let path = route.path.trim_end_matches('/').replace('%', "%25").replace('/', "%2F");
+        format!("{}/claims/{},{path}", crate::names::DEFAULT_PROJECT, route.host.as_deref().unwrap_or("*"))
+    }
+    /// Key of a proxy.
+    pub fn proxy(id: &str) -> String {
+        format!("{PROXIES}{id}")
+    }
+    /// Key of a subnet, by its number in the pool.
+    pub fn subnet(n: u32) -> String {
+        format!("{SUBNETS}{n:05}")
+    }
+    /// Key of an event: sorts by time.
+    pub fn event(project: &Name, at_ms: UnixMs, n: u32) -> String {
+        format!("{project}/events/{at_ms:013}-{n:04}")
+    }
+}
+
+/// A record that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the record at {key:?} is not readable: {source}. Another release may have written it, or a person")]
+pub struct RecordError {
+    /// Its key.
+    pub key: String,
+    /// What is wrong.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// When the value is not of that type; the key is named.
+pub fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(value).map_err(|source| RecordError { key: key.to_owned(), source })
+}
+
+/// Writes a record.
+pub fn write<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records hold only what JSON can say")
+}

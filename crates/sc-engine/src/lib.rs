@@ -1,0 +1,217 @@
+//! What runs replicas: one trait, three implementations (a fake, child processes, Docker), one conformance suite.
+//!
+//! An engine is told what to do and says what it sees; it decides nothing. Every call is idempotent and ends within a
+//! deadline of its own.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, spec::AppSpec, stats::Usage};
+
+/// Everything needed to make one replica.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartSpec {
+    /// Which.
+    pub replica: ReplicaId,
+    /// Its version's number, for its label.
+    pub version: u64,
+    /// [`sc_core::records::App::restart`], for its label.
+    pub restart: u64,
+    /// What to run.
+    pub spec: AppSpec,
+    /// Where it shall listen. Port 0: it listens nowhere.
+    pub addr: SocketAddr,
+    /// The app's network: name, first address and prefix length; none for engines without networks.
+    pub network: Option<NetworkSpec>,
+    /// Where the content of each of `spec.files` lies on this host, by SHA-256.
+    pub blobs: BTreeMap<String, PathBuf>,
+}
+
+/// One app's bridge network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// The owner.
+    pub app: AppId,
+    /// First address of its range; the next one is the gateway's.
+    pub base: Ipv4Addr,
+    /// Prefix length in bits.
+    pub bits: u8,
+}
+
+/// Which log lines are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Go on as lines come.
+    pub follow: bool,
+    /// Only lines since then.
+    pub since_ms: Option<u64>,
+    /// Only the last so many of what is there.
+    pub tail: Option<usize>,
+}
+
+/// One line a replica wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When, Unix milliseconds.
+    pub at_ms: u64,
+    /// Standard error rather than standard output.
+    pub stderr: bool,
+    /// The line without its newline, lossily UTF-8, at most 16 KiB.
+    pub text: String,
+}
+
+/// A program run inside a replica.
+pub struct ExecSession {
+    /// What it writes.
+    pub output: BoxStream<'static, Result<ExecOutput, EngineError>>,
+    /// Its standard input; closing it is end of file.
+    pub input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+}
+
+/// Something a program run inside a replica said, or how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecOutput {
+    /// Standard output (everything, on a terminal).
+    Stdout(Bytes),
+    /// Standard error.
+    Stderr(Bytes),
+    /// The end: its exit status.
+    Exit(i32),
+}
+
+/// How a program is run inside a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Program and arguments, without a shell.
+    pub command: Vec<String>,
+    /// Give it a terminal of this many columns and rows.
+    pub tty: Option<(u16, u16)>,
+}
+
+/// What runs replicas on one node.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// The node's name.
+    fn node(&self) -> Name;
+
+    /// What addresses its replicas get.
+    fn addressing(&self) -> Addressing;
+
+    /// What it is and where, for messages: `Docker 20.10.24 at unix:///var/run/docker.sock`.
+    fn describe(&self) -> String;
+
+    /// Everything of this store that the engine has. Always [`Node::Known`]; an engine that does not answer is an error.
+    async fn observe(&self) -> Result<Node, EngineError>;
+
+    /// Makes and starts a replica. One that exists already is left as it is, running or not.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] when it can never work as asked (no such image, no such program): say so to the user.
+    async fn start(&self, spec: &StartSpec) -> Result<(), EngineError>;
+
+    /// Stops a replica (SIGTERM, `grace_ms`, SIGKILL) and removes it, its log kept. One that does not exist is fine.
+    async fn stop(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError>;
+
+    /// Freezes a replica.
+    async fn pause(&self, replica: &ReplicaId) -> Result<(), EngineError>;
+
+    /// Unfreezes a replica.
+    async fn wake(&self, replica: &ReplicaId) -> Result<(), EngineError>;
+
+    /// Removes an app's network once nothing is in it. One that does not exist is fine.
+    async fn remove_network(&self, app: &AppId) -> Result<(), EngineError>;
+
+    /// One sample of every running replica.
+    async fn usage(&self) -> Result<BTreeMap<ReplicaId, Usage>, EngineError>;
+
+    /// Log lines of a replica, also of one that is gone while its log is kept.
+    async fn logs(
+        &self,
+        replica: &ReplicaId,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError>;
+
+    /// The replicas of an app that have logs, those that are gone included, oldest first.
+    async fn logged(&self, app: &AppId) -> Result<Vec<ReplicaId>, EngineError>;
+
+    /// Runs a program inside a replica.
+    async fn exec(&self, replica: &ReplicaId, spec: &ExecSpec) -> Result<ExecSession, EngineError>;
+
+    /// A path out of a replica, as a tar stream.
+    async fn copy_out(
+        &self,
+        replica: &ReplicaId,
+        path: &str,
+    ) -> Result<BoxStream<'static, Result<Bytes, EngineError>>, EngineError>;
+
+    /// A tar stream into a directory of a replica.
+    async fn copy_in(
+        &self,
+        replica: &ReplicaId,
+        directory: &str,
+        tar: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<(), EngineError>;
+
+    /// Waits until something may have changed (a replica ended, say). A hint only; may return early. Cancel-safe.
+    async fn changed(&self);
+
+    /// Removes images, layers and logs that nothing uses any more. `blobs` are the digests still referred to by any version.
+    async fn collect_garbage(&self, blobs: &[String]) -> Result<(), EngineError>;
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It can never work as asked.
+    #[error("{what}. {hint}")]
+    Refused {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// There is no such replica.
+    #[error("there is no replica {0}")]
+    NoSuchReplica(ReplicaId),
+    /// The engine cannot be reached.
+    #[error("{engine} cannot be reached")]
+    Unavailable {
+        /// Which.
+        engine: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It did not answer in time.
+    #[error("{engine} did not answer within {seconds} s: {what}")]
+    TimedOut {
+        /// Which.
+        engine: String,
+        /// What was asked.
+        what: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// It answered with an error.
+    #[error("{engine}: {what}")]
+    Failed {
+        /// Which.
+        engine: String,
+        /// Its words.
+        what: String,
+    },
+    /// This engine cannot do that.
+    #[error("{engine} cannot {what}")]
+    Unsupported {
+        /// Which.
+        engine: String,
+        /// What.
+        what: String,
+    },
+}
