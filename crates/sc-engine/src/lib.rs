@@ -3,6 +3,9 @@
 //! An engine is told what to do and says what it sees; it decides nothing. Every call is idempotent and ends within a
 //! deadline of its own.
 
+mod error;
+pub mod fake;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -13,6 +16,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, spec::AppSpec, stats::Usage};
+
+pub use error::EngineError;
+pub use fake::Fake;
 
 /// Everything needed to make one replica.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,55 +169,4 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes images, layers and logs that nothing uses any more. `blobs` are the digests still referred to by any version.
     async fn collect_garbage(&self, blobs: &[String]) -> Result<(), EngineError>;
-}
-
-/// What can go wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// It can never work as asked.
-    #[error("{what}. {hint}")]
-    Refused {
-        /// What is wrong.
-        what: String,
-        /// What to do.
-        hint: String,
-    },
-    /// There is no such replica.
-    #[error("there is no replica {0}")]
-    NoSuchReplica(ReplicaId),
-    /// The engine cannot be reached.
-    #[error("{engine} cannot be reached")]
-    Unavailable {
-        /// Which.
-        engine: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// It did not answer in time.
-    #[error("{engine} did not answer within {seconds} s: {what}")]
-    TimedOut {
-        /// Which.
-        engine: String,
-        /// What was asked.
-        what: String,
-        /// How long was waited.
-        seconds: u64,
-    },
-    /// It answered with an error.
-    #[error("{engine}: {what}")]
-    Failed {
-        /// Which.
-        engine: String,
-        /// Its words.
-        what: String,
-    },
-    /// This engine cannot do that.
-    #[error("{engine} cannot {what}")]
-    Unsupported {
-        /// Which.
-        engine: String,
-        /// What.
-        what: String,
-    },
 }
