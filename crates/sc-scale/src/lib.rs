@@ -1,48 +1,76 @@
-//! The autoscaler as pure functions: what was measured ([`window`]), what is asked for ([`Policy`]), what was learned
-//! ([`Memory`]) → how many replicas, and why ([`Decision`]). It knows no containers, no clock and no dice.
+//! The autoscaler as pure functions: what was measured ([`Window`]), how things stand ([`Now`]), what is asked for
+//! ([`Policy`]), what was learned ([`Memory`]) → how many replicas, and why ([`Decision`]). It knows no containers,
+//! no clock and no dice: equal inputs give equal bytes.
+//!
+//! | step | where |
+//! |---|---|
+//! | seconds → means, demand, freshness | [`window`] |
+//! | what one replica can take, learned from live traffic | [`capacity`] |
+//! | what each signal asks for | [`needs`] |
+//! | what limits the largest of them | [`guards`] |
+//! | all of it in order, and in words | [`mod@decide`] |
 
+pub mod capacity;
+pub mod decide;
+pub mod guards;
+pub mod needs;
+mod policy;
 pub mod window;
 
 use serde::{Deserialize, Serialize};
+
+pub use capacity::Capacity;
+pub use decide::decide;
+pub use policy::Policy;
 pub use window::{Sample, Window};
 
-/// What the user asks of the scaler.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Policy {
-    /// Fewest replicas.
-    pub min: u32,
-    /// Most replicas.
-    pub max: u32,
-    /// Requests per second per replica to aim at; none: not used.
-    pub rps: Option<f64>,
-    /// Share of a replica's CPU limit to aim at, 0–1; none: not used.
-    pub cpu: Option<f64>,
-    /// Milliseconds the need must stay lower before replicas are taken away.
-    pub hold_down_ms: u64,
-    /// Milliseconds without a request before an app with `min = 0` sleeps.
-    pub idle_after_ms: Option<u64>,
+/// How things stand at the moment of the decision: what is not a mean over time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Now {
+    /// The time, Unix ms, by the clock that also stamped the [`Sample`]s.
+    pub at_ms: u64,
+    /// The count wanted so far (`Scale::want` in the store).
+    pub want: u32,
+    /// Replicas that are ready.
+    pub ready: u32,
+    /// Requests waiting in the proxies by their latest frames, urgent ones included: newer than the window's last second.
+    pub held: u64,
+    /// The version being served. What a replica can take is learned per version.
+    pub version: u64,
 }
 
-/// What the scaler remembers from call to call, opaque to others, at most 32 KiB as JSON.
+/// What the scaler remembers from call to call, opaque to others, a few KiB as JSON. Store it with `want`; one that is
+/// some seconds old (a manager died) does no harm.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// Recent needs with their times (Unix ms), for the hold time: the largest of the hold time counts.
+    /// Largest needs of the hold time with their times (Unix ms), each larger than all after it.
     pub recent: Vec<(u64, u32)>,
-    /// When the count last changed.
-    pub changed_ms: u64,
-    /// When a request was last seen.
+    /// Since when needs were taken down with no gap longer than [`guards::GAP_MS`]; 0: not yet.
+    pub watched_ms: u64,
+    /// When a need was last taken down.
+    pub noted_ms: u64,
+    /// When the count last went up.
+    pub raised_ms: u64,
+    /// When the count last went down.
+    pub lowered_ms: u64,
+    /// When the app was last busy, or nobody could tell.
     pub busy_ms: u64,
+    /// What one replica can take.
+    pub capacity: Capacity,
+    /// The last rise for the sake of latency, to see whether it helped.
+    pub tried: Option<needs::Tried>,
 }
 
 /// What one signal asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Need {
-    /// The signal: `rps`, `cpu`, `concurrency`, `queue`, `min`, ….
+    /// The signal: `min`, `rps`, `cpu`, `capacity`, `latency`, `held`, ….
     pub signal: String,
     /// The replicas it asks for.
     pub replicas: u32,
-    /// The formula with its numbers, for people: `ceil(182.4 rps × 1.10 ÷ 50 rps per replica) = 5`.
+    /// The formula with its numbers, for people: `ceil(182.4 rps ÷ 50 rps per replica) = 4`.
     pub formula: String,
 }
 
@@ -65,4 +93,7 @@ pub struct Decision {
     pub reason: String,
     /// What would change it: `below 140 rps for 30 s: 4`.
     pub would_change: String,
+    /// Requests per second that one replica is believed to take before its latency doubles; none: not learned yet.
+    #[serde(default)]
+    pub capacity_rps: Option<f64>,
 }

@@ -1,9 +1,15 @@
-//! What was measured, second by second.
+//! What was measured, second by second, and the means that decisions are made from.
 
 use std::collections::VecDeque;
 
 use sc_core::stats::Histogram;
 use serde::{Deserialize, Serialize};
+
+/// Seconds kept.
+pub const SECONDS: usize = 900;
+
+/// Data older than this (ms) is stale: it may hold or raise the count, never lower it.
+pub const STALE_MS: u64 = 5_000;
 
 /// One second of one app, summed over all proxies and replicas.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +21,7 @@ pub struct Sample {
     pub arrivals: f64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx, failed.
     pub completions: [f64; 6],
-    /// Mean concurrency: ∫ in-flight dt over the second.
+    /// Mean concurrency: ∫ in-flight dt over the second, streams included.
     pub in_flight: f64,
     /// Requests waiting at the second's end.
     pub held: f64,
@@ -27,17 +33,98 @@ pub struct Sample {
     pub queue: Histogram,
     /// Replicas that were ready.
     pub ready: u32,
-    /// CPU in use by the ready replicas together, in CPUs; none: not measured this second.
+    /// CPU in use, in CPUs, by the ready replicas past their warm-up together; none: not measured this second.
     pub cpu: Option<f64>,
-    /// CPU limit of the ready replicas together.
+    /// CPU limit of those replicas together; none: they have no limit.
     pub cpu_limit: Option<f64>,
+    /// How many replicas `cpu` and `cpu_limit` speak of. 0: all that were ready.
+    pub cpu_replicas: u32,
     /// Every registered proxy reported for this second.
     pub complete: bool,
 }
 
-/// The last 900 seconds.
+impl Sample {
+    /// Answers and failures together.
+    pub fn completed(&self) -> f64 {
+        self.completions.iter().sum()
+    }
+
+    /// Whether anything was going on: a request, one held, an open stream.
+    pub fn busy(&self) -> bool {
+        self.arrivals > 0.0 || self.in_flight > 0.0 || self.held > 0.0 || self.streams > 0.0
+    }
+}
+
+/// The last [`SECONDS`] seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Oldest first.
     pub seconds: VecDeque<Sample>,
+}
+
+impl Window {
+    /// Adds a second. Samples that are not older than it go: the clock went back, or the second came again.
+    pub fn push(&mut self, sample: Sample) {
+        while self.seconds.back().is_some_and(|last| last.at_ms >= sample.at_ms) {
+            self.seconds.pop_back();
+        }
+        let oldest = sample.at_ms.saturating_sub(SECONDS as u64 * 1_000);
+        self.seconds.push_back(sample);
+        while self.seconds.len() > SECONDS || self.seconds.front().is_some_and(|first| first.at_ms <= oldest) {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// The samples of the last `seconds` before `at_ms`, newest first.
+    pub fn last(&self, at_ms: u64, seconds: u64) -> impl Iterator<Item = &Sample> {
+        let after = at_ms.saturating_sub(seconds * 1_000);
+        self.seconds.iter().rev().take_while(move |sample| sample.at_ms > after)
+    }
+
+    /// The mean of `value` over the last `seconds`, over the samples that have one; none when there is none.
+    pub fn mean(&self, at_ms: u64, seconds: u64, value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let (sum, n) = self.last(at_ms, seconds).filter_map(value).fold((0.0, 0u32), |(sum, n), v| (sum + v, n + 1));
+        (n > 0).then(|| sum / f64::from(n))
+    }
+
+    /// Why nothing may be lowered now: there is no data, it is stale, or a proxy's part is missing. None: all is well.
+    pub fn doubt(&self, at_ms: u64) -> Option<String> {
+        let Some(last) = self.seconds.back() else {
+            return Some("no data yet: never lower".to_owned());
+        };
+        let age = at_ms.saturating_sub(last.at_ms);
+        if age > STALE_MS {
+            return Some(format!("data is {} s old: never lower", age / 1_000));
+        }
+        (!last.complete).then(|| "not every proxy has reported: never lower".to_owned())
+    }
+
+    /// Requests per second to be ready for: the largest of the 10-second mean (with its trend carried on) and what
+    /// the last 2 and 5 seconds show beyond doubt. None without data of the last 10 seconds.
+    pub fn demand(&self, at_ms: u64) -> Option<f64> {
+        let rate = |seconds| self.mean(at_ms, seconds, |s| Some(s.arrivals));
+        let ten = rate(10)?;
+        let sure = |seconds: u64| rate(seconds).map_or(0.0, |mean| (mean - noise(mean, seconds)).max(0.0));
+        Some((ten + self.trend(at_ms, ten)).max(sure(2)).max(sure(5)))
+    }
+
+    /// What a clear rise adds to the 10-second mean until a replica asked for now would serve. The means over 10 and
+    /// 30 seconds lie 10 s apart in the middle; the younger lies 5 s back, and a start takes [`START_SECONDS`].
+    fn trend(&self, at_ms: u64, ten: f64) -> f64 {
+        let covered = self.last(at_ms, 30).count() >= 20; // A window that has just begun has no trend.
+        let thirty = self.mean(at_ms, 30, |s| Some(s.arrivals)).filter(|_| covered).unwrap_or(ten);
+        let rise = ten - thirty;
+        if rise <= noise(thirty, 10).max(0.1 * thirty) {
+            return 0.0;
+        }
+        (rise / 10.0 * (5.0 + START_SECONDS)).min(ten)
+    }
+}
+
+/// Seconds from asking for a replica to its serving, until it is learned per app: a cold start on Docker with a quick app.
+pub const START_SECONDS: f64 = 2.0;
+
+/// Three standard deviations of a mean of independent arrivals (Poisson) at this rate over so many seconds.
+pub fn noise(rate: f64, seconds: u64) -> f64 {
+    3.0 * (rate.max(0.0) / seconds.max(1) as f64).sqrt()
 }

@@ -1,0 +1,195 @@
+//! What each signal asks for. The largest need wins; nothing is averaged, so no two signals can fight.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Memory, Need, Now, Policy,
+    capacity::{AIM, Reading},
+    policy::CPU_TARGET,
+    window::{Window, noise},
+};
+
+/// Seconds within which waiting requests should be worked off.
+pub const DRAIN_SECONDS: f64 = 5.0;
+
+/// Before replicas are taken away, the load must fit the fewer with this much to spare (or three standard deviations
+/// of the noise, if that is more): the dead band that keeps a load at a boundary from flapping.
+pub const SPARE: f64 = 0.1;
+
+/// How long a rise for latency's sake is not repeated when it did not help: more replicas do not make a slow
+/// database faster.
+pub const NO_HELP_MS: u64 = 60_000;
+
+/// A rise that was made because answers were slow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// When, Unix ms.
+    pub at_ms: u64,
+    /// The count risen to.
+    pub want: u32,
+    /// Seconds to answer before.
+    pub seconds: f64,
+}
+
+/// One signal's load and what one replica takes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// The signal.
+    pub signal: &'static str,
+    /// How many replicas, to serve it.
+    pub up: u32,
+    /// How many must stay when others are taken away; at least `up`.
+    pub down: u32,
+    /// The formula with its numbers.
+    pub formula: String,
+    /// Load, and what one replica takes of it, with the unit, where it is of that kind.
+    pub per: Option<(f64, f64, &'static str)>,
+}
+
+impl Ask {
+    /// A fixed number.
+    pub(crate) fn fixed(signal: &'static str, replicas: u32, formula: String) -> Self {
+        Self { signal, up: replicas, down: replicas, formula, per: None }
+    }
+
+    /// A load shared by replicas that take `each`; none if that is no positive number.
+    fn shared(signal: &'static str, load: f64, spare: f64, each: f64, unit: &'static str) -> Option<Self> {
+        if !(each > 0.0 && each.is_finite() && load.is_finite()) {
+            return None;
+        }
+        let (up, down) = (replicas(load, each), replicas(load + spare, each));
+        let formula = format!("ceil({load:.1} {unit} ÷ {each:.1} {unit} per replica) = {up}");
+        Some(Self { signal, up, down, formula, per: Some((load, each, unit)) })
+    }
+
+    /// For the decision's list.
+    pub(crate) fn need(&self) -> Need {
+        Need { signal: self.signal.to_owned(), replicas: self.up, formula: self.formula.clone() }
+    }
+}
+
+/// Replicas for a load, with a little tolerance so that 4.000000001 is 4.
+fn replicas(load: f64, each: f64) -> u32 {
+    (load / each - 1e-6).ceil().clamp(0.0, 1e6) as u32
+}
+
+/// What is asked for, and remarks on what was left out.
+pub(crate) struct Asked {
+    pub asks: Vec<Ask>,
+    pub remarks: Vec<String>,
+}
+
+/// What every signal asks for. Never empty.
+pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) -> Asked {
+    let mut asks = vec![Ask::fixed("min", policy.min, format!("min = {}", policy.min))];
+    let mut remarks = Vec::new();
+    let reading = Reading::take(window, now.at_ms, 2);
+    let demand = window.demand(now.at_ms);
+    asks.extend(held(now, memory));
+    asks.extend(awake(policy, now, window));
+    if let Some(demand) = demand {
+        match policy.rps {
+            Some(target) => asks.extend(Ask::shared("rps", demand, spare(demand), target, "rps")),
+            None => asks.extend(capacity(demand, reading, memory)),
+        }
+    }
+    asks.extend(cpu(policy, now, window));
+    if policy.rps.is_none()
+        && let (Some(demand), Some(reading)) = (demand, reading)
+    {
+        match latency(now, demand, reading, memory) {
+            Ok(ask) => asks.extend(ask),
+            Err(remark) => remarks.push(remark),
+        }
+    }
+    Asked { asks, remarks }
+}
+
+fn spare(load: f64) -> f64 {
+    (SPARE * load).max(noise(load, 10))
+}
+
+/// Requests wait and nothing is there to serve them: wake at once, with as many as will work them off in time.
+fn held(now: &Now, memory: &Memory) -> Option<Ask> {
+    if now.held == 0 || now.ready > 0 {
+        return None;
+    }
+    let each = memory.capacity.rps().map(|rps| AIM * rps * DRAIN_SECONDS);
+    let many = each.and_then(|each| Ask::shared("held", now.held as f64, 0.0, each, "waiting requests"));
+    many.or_else(|| Some(Ask::fixed("held", 1, format!("{} requests wait and no replica is ready: 1", now.held))))
+}
+
+/// An app that is awake keeps one replica until it may sleep (see [`crate::guards::idle`]); traffic without any
+/// replica wakes one.
+fn awake(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
+    let traffic = window.last(now.at_ms, 2).any(|s| s.busy());
+    (policy.min == 0 && (now.want > 0 || traffic)).then(|| Ask::fixed("awake", 1, "awake: 1".to_owned()))
+}
+
+/// Demand, and the backlog to be drained, by the learned capacity.
+fn capacity(demand: f64, reading: Option<Reading>, memory: &Memory) -> Option<Ask> {
+    let rps = memory.capacity.rps()?;
+    let backlog = backlog(reading, memory);
+    Ask::shared("capacity", demand + backlog / DRAIN_SECONDS, spare(demand), AIM * rps, "rps")
+}
+
+/// Waiting requests count only while answers are slow: long downloads are no backlog.
+fn backlog(reading: Option<Reading>, memory: &Memory) -> f64 {
+    let low_load = memory.capacity.low_load_seconds;
+    let over = memory.capacity.over > 0;
+    reading.zip(low_load).filter(|_| over).map_or(0.0, |(reading, low_load)| reading.backlog(low_load))
+}
+
+/// CPU used by all ready replicas, by what one should use of its limit.
+fn cpu(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
+    let one = |s: &crate::Sample| f64::from(if s.cpu_replicas == 0 { s.ready } else { s.cpu_replicas });
+    let used = window.mean(now.at_ms, 10, |s| {
+        let n = one(s);
+        s.cpu.filter(|_| n > 0.0).map(|cpu| cpu / n * f64::from(s.ready))
+    })?;
+    let limit = window.mean(now.at_ms, 10, |s| s.cpu_limit.map(|limit| limit / one(s)).filter(|l| l.is_finite()))?;
+    let target = policy.cpu.unwrap_or(CPU_TARGET);
+    let mut ask = Ask::shared("cpu", used, SPARE * used, target * limit, "CPUs")?;
+    ask.formula = format!("ceil({used:.2} CPUs ÷ ({target:.2} × {limit:.2} CPUs per replica)) = {}", ask.up);
+    Some(ask)
+}
+
+/// Answers take more than twice as long as at low load, two readings in a row: what one replica does now is all it can
+/// do, so share the demand by that. When requests do not pile up all the same, it is not sure that more replicas help:
+/// one rise at a time, and none while the last one did not help.
+fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<Option<Ask>, String> {
+    let Some(low_load) = memory.capacity.low_load_seconds else { return Ok(None) };
+    let each = reading.throughput / reading.ready;
+    if memory.capacity.over < 2 || each <= 0.0 {
+        return Ok(None);
+    }
+    let load = demand + reading.backlog(low_load) / DRAIN_SECONDS;
+    let piling_up = demand > 1.1 * reading.throughput;
+    if !piling_up {
+        if now.ready < now.want {
+            return Ok(None);
+        }
+        if let Some(remark) = no_help(now, reading, memory) {
+            return Err(remark);
+        }
+    }
+    let each = each.max(memory.capacity.rps().unwrap_or(0.0));
+    let Some(mut ask) = Ask::shared("latency", load, 0.0, AIM * each, "rps") else { return Ok(None) };
+    let seconds = reading.seconds.unwrap_or(0.0);
+    ask.formula =
+        format!("answers take {:.0} ms, {:.0} ms at low load: {}", seconds * 1e3, low_load * 1e3, ask.formula);
+    Ok(Some(ask))
+}
+
+fn no_help(now: &Now, reading: Reading, memory: &Memory) -> Option<String> {
+    let tried = memory.tried.as_ref()?;
+    let recent = now.at_ms.saturating_sub(tried.at_ms) < NO_HELP_MS;
+    let slow = reading.seconds.is_none_or(|seconds| seconds > 0.9 * tried.seconds);
+    (recent && slow).then(|| {
+        let (before, after) = (tried.seconds * 1e3, reading.seconds.unwrap_or(0.0) * 1e3);
+        format!(
+            "more replicas did not help: answers took {before:.0} ms before {} replicas and take {after:.0} ms",
+            tried.want
+        )
+    })
+}

@@ -1,0 +1,44 @@
+//! What the user asks of the scaler.
+
+use sc_core::spec::ScaleSpec;
+use serde::{Deserialize, Serialize};
+
+/// What the user asks of the scaler. Only `max` is needed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Fewest replicas.
+    pub min: u32,
+    /// Most replicas. Wins over `min` where they contradict.
+    pub max: u32,
+    /// Requests per second per replica to aim at; none: learned from live traffic.
+    pub rps: Option<f64>,
+    /// Share of a replica's CPU limit to aim at, 0–1; none: [`CPU_TARGET`].
+    pub cpu: Option<f64>,
+    /// Milliseconds the need must stay lower before replicas are taken away.
+    pub hold_down_ms: u64,
+    /// Milliseconds without a request before an app with `min = 0` sleeps; none: never.
+    pub idle_after_ms: Option<u64>,
+}
+
+/// The share of its CPU limit a replica should use: far enough below 1 that a second's burst is not throttled.
+pub const CPU_TARGET: f64 = 0.7;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::from(&ScaleSpec::default())
+    }
+}
+
+impl From<&ScaleSpec> for Policy {
+    fn from(spec: &ScaleSpec) -> Self {
+        Self {
+            min: spec.min,
+            max: spec.max,
+            rps: spec.rps,
+            cpu: spec.cpu,
+            hold_down_ms: spec.hold_down_ms,
+            idle_after_ms: spec.idle_after_ms,
+        }
+    }
+}
