@@ -1,5 +1,5 @@
-//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), what the app file says ([`file`]),
-//! and what follows from them ([`plan`], [`routes`], [`check`]).
+//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), and what follows from them
+//! ([`mod@plan`], [`mod@routes`]).
 //!
 //! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same
 //! inputs give the same answer in production, in a test and in the simulator.
@@ -13,3 +13,5 @@ pub mod spec;
 pub mod stats;
 
 pub use names::{AppId, Name, NameError, ReplicaId};
+pub use plan::plan;
+pub use routes::routes;

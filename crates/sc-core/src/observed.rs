@@ -24,8 +24,26 @@ pub struct Observed {
     pub nodes: BTreeMap<Name, Node>,
     /// Latest probe results; none for a replica that was not probed yet.
     pub probes: BTreeMap<ReplicaId, Probed>,
+    /// Starts that the engine refused for good (no such image, no such program), with its words: they count as crashes.
+    #[serde(default)]
+    pub refused: BTreeMap<ReplicaId, String>,
     /// Latest report of each proxy, also of one whose lease has just expired.
     pub proxies: BTreeMap<String, ProxySeen>,
+}
+
+impl Observed {
+    /// A replica as its node's engine has it. None: it is not there, or the node is unknown ([`Observed::knows`]).
+    pub fn seen(&self, node: &Name, replica: &ReplicaId) -> Option<&Seen> {
+        match self.nodes.get(node)? {
+            Node::Known { replicas, .. } => replicas.get(replica),
+            Node::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether the node's engine answered, so that what it does not have is absent.
+    pub fn knows(&self, node: &Name) -> bool {
+        matches!(self.nodes.get(node), Some(Node::Known { .. }))
+    }
 }
 
 /// What is known of one node.
@@ -93,7 +111,7 @@ pub struct Exit {
 /// The latest probe of a replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
-    /// When.
+    /// When it was sent.
     pub at: UnixMs,
     /// It answered as it should.
     pub ok: bool,

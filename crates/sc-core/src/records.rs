@@ -10,6 +10,7 @@
 //! | `{project}/scale/{app}` | [`Scale`] | `sc scale`, the scaler |
 //! | `{project}/replicas/{app}/{incarnation}` | [`Replica`] | the reconciler |
 //! | `{project}/routes/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch it |
+//! | `{project}/gone/{app}` | [`Gone`] | the reconciler: which incarnations a deleted app has used up |
 //! | `{project}/claims/{host,path}` | [`Claim`] | deploys: one owner per route |
 //! | `proxies/{id}` | [`Proxy`], leased | proxies |
 //! | `leader` | [`Leader`], leased | managers; its revision is the fence |
@@ -170,9 +171,18 @@ pub struct Replica {
     /// Passed its probe and not failed it since: listed in the routes.
     #[serde(default)]
     pub ready_ms: Option<UnixMs>,
-    /// Seen in the engine at least once: if it is absent now, it is gone for good.
+    /// When it was first seen in the engine: if it is absent after that, it is gone for good.
     #[serde(default)]
-    pub seen: bool,
+    pub seen_ms: Option<UnixMs>,
+    /// Since when it has to prove itself: asked for, woken, or found unready. Only a probe sent after this counts.
+    #[serde(default)]
+    pub unready_ms: UnixMs,
+    /// How often the engine said it was restarted behind our back when its readiness was last judged.
+    #[serde(default)]
+    pub restarts: u64,
+    /// A new one shall take its place, as in a rollout (`sc restart app/3`).
+    #[serde(default)]
+    pub replace: bool,
     /// When it was asked for.
     pub created_ms: UnixMs,
     /// The leader's epoch at the last write.
@@ -260,8 +270,8 @@ pub struct Claim {
     pub extra: Extra,
 }
 
-/// A range of addresses that belongs to one app: a /26 of the pool on Docker. Kept after the app is gone until no
-/// proxy's table can still name an address of it.
+/// A range of addresses that belongs to one app: a /25 of the pool on Docker, a block of 64 ports where all replicas
+/// share one address. Kept after the app is gone until no proxy's table can still name an address of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subnet {
     /// Layout version, 1.
@@ -270,11 +280,29 @@ pub struct Subnet {
     pub base: Ipv4Addr,
     /// Prefix length in bits.
     pub bits: u8,
+    /// First and last port, where it is a block of ports of one address; none: any port of every address.
+    #[serde(default)]
+    pub ports: Option<(u16, u16)>,
     /// The owner.
     pub app: AppId,
     /// Set when the app is gone: the time and the routes revision from which no table names it.
     #[serde(default)]
     pub retired: Option<Retired>,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What is left of a deleted app: its name may come back, its incarnations must not, since a late engine call could
+/// still bring an old replica to life. A new app of the same name begins at [`Gone::next`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Layout version, 1.
+    pub v: u32,
+    /// The first incarnation never handed out.
+    pub next: u64,
+    /// When the app was deleted; the record goes a week later.
+    pub at_ms: UnixMs,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
@@ -355,6 +383,10 @@ pub mod key {
     /// Key of an app's routes.
     pub fn routes(id: &AppId) -> String {
         format!("{}/routes/{}", id.project, id.name)
+    }
+    /// Key of what is left of a deleted app.
+    pub fn gone(id: &AppId) -> String {
+        format!("{}/gone/{}", id.project, id.name)
     }
     /// Key of a route's claim. Claims live in the `default` project, since hosts are shared by all.
     pub fn claim(route: &RouteSpec) -> String {

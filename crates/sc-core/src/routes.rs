@@ -1,13 +1,15 @@
-//! What the proxies watch: per app its routes and its backends, as plain data.
+//! What the proxies watch: per app its routes and its backends, as plain data; and how it follows from the records.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{AppId, ReplicaId},
-    records::Extra,
-    spec::{RouteSpec, Traffic},
+    observed::{Observed, Run},
+    plan::{Desired, DesiredApp, Effects, Published, Slot},
+    records::{Extra, Intent, Replica, Rollout},
+    spec::{AppSpec, RouteSpec, Traffic},
 };
 
 /// Value of `{project}/routes/{app}`.
@@ -49,4 +51,73 @@ pub struct BackendRoute {
 
 fn one() -> u32 {
     1
+}
+
+/// What the proxies shall be told of every app: its backends are the replicas that shall run, are ready, and are not
+/// known to be anything but running. Apps that are left alone are not in it: what is published of them stays.
+pub fn routes(desired: &Desired, observed: &Observed) -> BTreeMap<AppId, AppRoutes> {
+    desired.apps.iter().map(|(id, app)| (id.clone(), app_routes(id, app, observed))).collect()
+}
+
+/// Makes the published documents so, here, and says what that means for the store: one change for each document that
+/// differs, none when all are as they should be. Documents of apps that do not exist are deleted.
+pub fn publish(desired: &mut Desired, routes: &BTreeMap<AppId, AppRoutes>) -> Vec<Effects> {
+    let differs = |(id, new): &(&AppId, &AppRoutes)| match desired.apps.get(*id) {
+        Some(app) => app.published.as_ref().is_none_or(|published| published.routes != **new),
+        None => false,
+    };
+    let changed: Vec<_> = routes.iter().filter(differs).map(|(id, new)| (id.clone(), new.clone())).collect();
+    let stray: Vec<_> = desired.stray_routes.keys().cloned().collect();
+    let puts = changed.into_iter().map(|(id, new)| (id, Some(new)));
+    let deletes = stray.into_iter().map(|id| (id, None));
+    puts.chain(deletes).map(|(id, new)| publish_one(desired, &id, new)).collect()
+}
+
+fn publish_one(desired: &mut Desired, id: &AppId, new: Option<AppRoutes>) -> Effects {
+    desired.change(&[Slot::App(id.clone()), Slot::Routes(id.clone())], |desired| match new {
+        None => drop(desired.stray_routes.remove(id)),
+        Some(routes) => {
+            if let Some(app) = desired.apps.get_mut(id) {
+                // Until it is committed, nobody can have applied it.
+                app.published = Some(Published { routes, revision: u64::MAX });
+            }
+        }
+    })
+}
+
+fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed) -> AppRoutes {
+    let spec = serving_spec(app);
+    let listed = |(n, replica): (&u64, &Replica)| {
+        let replica_id = ReplicaId::new(id, *n);
+        serves(&replica_id, replica, observed).then(|| BackendRoute {
+            replica: replica_id,
+            addr: replica.addr,
+            weight: one(),
+            version: replica.version,
+        })
+    };
+    AppRoutes {
+        v: 1,
+        app: id.clone(),
+        routes: spec.map(|spec| spec.routes.clone()).unwrap_or_default(),
+        backends: app.replicas.iter().filter_map(listed).collect(),
+        traffic: spec.map(|spec| spec.traffic.clone()).unwrap_or_default(),
+        stopped: app.app.stopped || app.app.deleting,
+        extra: app.published.as_ref().map(|published| published.routes.extra.clone()).unwrap_or_default(),
+    }
+}
+
+/// Whether requests may go to a replica.
+fn serves(id: &ReplicaId, replica: &Replica, observed: &Observed) -> bool {
+    let runs = observed.seen(&replica.node, id).is_none_or(|seen| matches!(seen.run, Run::Running { .. }));
+    replica.intent == Intent::Run && replica.ready_ms.is_some() && replica.addr.port() != 0 && runs
+}
+
+/// The version whose routes hold: the wanted one, but while it is being rolled out and none of its replicas is ready,
+/// the stable one, so that a deploy that fails changes nothing for anybody.
+fn serving_spec(app: &DesiredApp) -> Option<&AppSpec> {
+    let unproven = matches!(app.app.rollout, Rollout::Rolling { .. })
+        && !app.replicas.values().any(|r| r.version == app.app.version && r.ready_ms.is_some());
+    let stable = app.app.stable.filter(|_| unproven).and_then(|stable| app.versions.get(&stable));
+    stable.map(|version| &version.spec).or(app.spec())
 }
