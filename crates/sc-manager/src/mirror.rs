@@ -1,0 +1,210 @@
+//! A copy of the store in memory: loaded whole, then kept up to date by a watch, and loaded whole again now and then,
+//! since a watch is only a hint.
+//!
+//! The copy is always one consistent state of the store, perhaps an old one. That is safe, because nothing is decided
+//! on it alone: every write compares revisions and the leader's epoch.
+
+use std::{sync::Arc, time::Duration};
+
+use sc_store::{Changes, Revision, Snapshot, Store, StoreError};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, interval_at, sleep, timeout},
+};
+
+use crate::{
+    events::Events,
+    waiting::{Waiting, chain},
+};
+
+/// How often everything is loaded anew.
+pub const RELIST: Duration = Duration::from_secs(10);
+/// How long after a failure the store is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long to wait for the watch to tell of a commit of our own before loading.
+const REACH: Duration = Duration::from_millis(250);
+
+/// The name of this part in [`Waiting`].
+pub const STORE: &str = "store";
+
+/// The copy.
+pub struct Mirror {
+    store: Arc<dyn Store>,
+    events: Arc<Events>,
+    waiting: Arc<Waiting>,
+    state: watch::Sender<Copy>,
+    lost: Notify,
+}
+
+/// One state of the copy.
+#[derive(Debug, Clone, Default)]
+struct Copy {
+    /// Everything but the events.
+    snapshot: Arc<Snapshot>,
+    /// Whether anything was ever loaded.
+    loaded: bool,
+    /// How long the last whole load took.
+    load_time: Duration,
+}
+
+impl Mirror {
+    /// An empty copy; [`Mirror::run`] fills it. Events found in the store go to `events`.
+    pub fn new(store: Arc<dyn Store>, events: Arc<Events>, waiting: Arc<Waiting>) -> Self {
+        Self { store, events, waiting, state: watch::Sender::new(Copy::default()), lost: Notify::new() }
+    }
+
+    /// The latest state known; none before the first load.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let state = self.state.borrow();
+        state.loaded.then(|| state.snapshot.clone())
+    }
+
+    /// How long the last whole load took.
+    pub fn load_time(&self) -> Duration {
+        self.state.borrow().load_time
+    }
+
+    /// Tells of each change from now on.
+    pub fn changes(&self) -> Changed {
+        let mut receiver = self.state.subscribe();
+        receiver.mark_unchanged();
+        Changed(receiver)
+    }
+
+    /// Loads everything now.
+    ///
+    /// # Errors
+    /// The store's. It is also noted as what the manager waits for.
+    pub async fn reload(&self) -> Result<Arc<Snapshot>, StoreError> {
+        let start = Instant::now();
+        match self.store.load("").await {
+            Ok(snapshot) => {
+                self.present();
+                Ok(self.replace(snapshot, start.elapsed()))
+            }
+            Err(error) => {
+                self.note(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The state at `revision` or later: waits a little for the watch to bring it, else loads.
+    ///
+    /// # Errors
+    /// The store's, when it had to be loaded.
+    pub async fn reach(&self, revision: Revision) -> Result<Arc<Snapshot>, StoreError> {
+        let mut receiver = self.state.subscribe();
+        let seen = receiver.wait_for(|state| state.loaded && state.snapshot.revision >= revision);
+        if let Ok(Ok(state)) = timeout(REACH, seen).await {
+            return Ok(state.snapshot.clone());
+        }
+        self.lost.notify_one();
+        self.reload().await
+    }
+
+    /// Notes an error of the store: when it cannot be reached, that is what is waited for.
+    pub fn note(&self, error: &StoreError) {
+        let gone = matches!(
+            error,
+            StoreError::Unavailable { .. }
+                | StoreError::Unknown { .. }
+                | StoreError::Denied { .. }
+                | StoreError::Broken { .. }
+        );
+        if !gone {
+            return;
+        }
+        let why = chain(error);
+        if self.waiting.missing(STORE, why.clone()) {
+            tracing::warn!(why, "the store is missing; apps run on, changes wait");
+        }
+    }
+
+    fn present(&self) {
+        if self.waiting.present(STORE) {
+            tracing::info!(store = self.store.describe(), "the store is back");
+            self.events.info("store_back", None, format!("{} is back", self.store.describe()));
+        }
+    }
+
+    /// Keeps the copy up to date, for ever.
+    pub async fn run(&self) {
+        loop {
+            if let Err(error) = self.follow().await {
+                self.note(&error);
+                tracing::debug!(error = chain(&error), "the store's watch ended");
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn follow(&self) -> Result<(), StoreError> {
+        let snapshot = self.reload().await?;
+        let mut watch = self.store.watch("", snapshot.revision).await?;
+        let mut relist = interval_at(Instant::now() + RELIST, RELIST);
+        loop {
+            tokio::select! {
+                biased;
+                changes = watch.next() => self.apply(changes?),
+                () = self.lost.notified() => return Ok(()),
+                _ = relist.tick() => drop(self.reload().await?),
+            }
+        }
+    }
+
+    fn replace(&self, snapshot: Snapshot, load_time: Duration) -> Arc<Snapshot> {
+        let (events, entries) = snapshot.entries.into_iter().partition(|(key, _)| Events::owns(key));
+        self.events.loaded(events);
+        let loaded = Arc::new(Snapshot { revision: snapshot.revision, entries });
+        self.state.send_if_modified(|state| {
+            state.load_time = load_time;
+            // An answer may be overtaken by the watch.
+            let newer = !state.loaded || loaded.revision > state.snapshot.revision;
+            if newer || loaded.revision == state.snapshot.revision && loaded.entries != state.snapshot.entries {
+                state.snapshot = loaded.clone();
+                state.loaded = true;
+                return true;
+            }
+            false
+        });
+        self.state.borrow().snapshot.clone()
+    }
+
+    fn apply(&self, changes: Changes) {
+        self.state.send_if_modified(|state| {
+            if changes.revision <= state.snapshot.revision {
+                return false;
+            }
+            let snapshot = Arc::make_mut(&mut state.snapshot);
+            snapshot.revision = changes.revision;
+            let mut matters = false;
+            for (key, entry) in changes.keys {
+                if Events::owns(&key) {
+                    self.events.changed(&key, entry);
+                    continue;
+                }
+                matters = true;
+                match entry {
+                    // A whole load may have brought a later one already.
+                    Some(new) if snapshot.entries.get(&key).is_some_and(|old| old.revision > new.revision) => {}
+                    Some(new) => drop(snapshot.entries.insert(key, new)),
+                    None => drop(snapshot.entries.remove(&key)),
+                }
+            }
+            matters
+        });
+    }
+}
+
+/// Waits for changes of a [`Mirror`].
+pub struct Changed(watch::Receiver<Copy>);
+
+impl Changed {
+    /// Waits for the next change. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

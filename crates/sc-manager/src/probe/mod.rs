@@ -1,0 +1,163 @@
+//! Whether replicas can serve: one task for each that shall, started and stopped by level from the records. A replica
+//! that is starting is asked every 25 ms at first; one that has answered, at its own interval.
+
+mod real;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+pub use real::RealProber;
+use sc_core::{
+    ReplicaId,
+    observed::Probed,
+    spec::{HealthSpec, Probe},
+};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::Clock;
+
+/// Time between the first probes of a starting replica.
+const FIRST: Duration = Duration::from_millis(25);
+/// The longest time between probes of a starting replica.
+const SLOWEST_START: Duration = Duration::from_millis(250);
+/// How long it is probed at the first pace.
+const FIRST_FOR: u32 = 80;
+
+/// What is asked, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Where it listens; port 0: nowhere.
+    pub addr: SocketAddr,
+    /// How it is asked.
+    pub probe: Probe,
+}
+
+/// Asks a replica whether it can serve.
+#[async_trait]
+pub trait Prober: Send + Sync + 'static {
+    /// Asks once. The caller bounds the time.
+    ///
+    /// # Errors
+    /// What went wrong, for people: `GET /healthz: connection refused`.
+    async fn probe(&self, target: &Target) -> Result<(), String>;
+}
+
+/// One replica to be probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whom and how.
+    pub target: Target,
+    /// How often, and how long one may take.
+    pub health: HealthSpec,
+    /// Changes when the replica was started anew behind our back: what was known does not count any more.
+    pub life: u64,
+}
+
+/// The latest answers, shared with everybody.
+#[derive(Default)]
+pub struct Answers {
+    by_replica: Mutex<BTreeMap<ReplicaId, Probed>>,
+    /// An answer that may change a decision came in.
+    pub changed: Notify,
+}
+
+impl Answers {
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<ReplicaId, Probed> {
+        self.by_replica.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stores one. A change of mind, and each failure of one that was ready, wakes the reconciler.
+    fn put(&self, replica: &ReplicaId, probed: Probed, was_ready: bool) {
+        let mut all = self.by_replica.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.get(replica).map(|p| p.ok);
+        let matters = if probed.ok { before != Some(true) } else { was_ready };
+        all.insert(replica.clone(), probed);
+        drop(all);
+        if matters {
+            self.changed.notify_one();
+        }
+    }
+
+    fn keep_only(&self, wanted: &BTreeMap<ReplicaId, Wanted>) {
+        self.by_replica.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| wanted.contains_key(id));
+    }
+
+    fn forget(&self, replica: &ReplicaId) {
+        self.by_replica.lock().unwrap_or_else(PoisonError::into_inner).remove(replica);
+    }
+}
+
+/// The running tasks. Dropping it ends them.
+pub struct Probes {
+    prober: Arc<dyn Prober>,
+    clock: Arc<dyn Clock>,
+    answers: Arc<Answers>,
+    tasks: BTreeMap<ReplicaId, (Wanted, AbortOnDropHandle<()>)>,
+}
+
+impl Probes {
+    /// None yet.
+    pub fn new(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answers>) -> Self {
+        Self { prober, clock, answers, tasks: BTreeMap::new() }
+    }
+
+    /// Makes the tasks those of `wanted`: ends what is not in it, starts what is new, restarts what has changed.
+    pub fn sync(&mut self, wanted: BTreeMap<ReplicaId, Wanted>) {
+        self.tasks.retain(|id, (running, _)| wanted.get(id) == Some(running));
+        self.answers.keep_only(&wanted);
+        for (id, wanted) in wanted {
+            if self.tasks.contains_key(&id) {
+                continue;
+            }
+            self.answers.forget(&id);
+            let task = ask(self.prober.clone(), self.clock.clone(), self.answers.clone(), wanted.clone());
+            self.tasks.insert(id, (wanted, AbortOnDropHandle::new(tokio::spawn(task))));
+        }
+    }
+}
+
+async fn ask(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answers>, wanted: Wanted) {
+    let limit = Duration::from_millis(wanted.health.timeout_ms.max(1));
+    let interval = Duration::from_millis(wanted.health.interval_ms.max(10));
+    let (mut failures, mut was_ready, mut asked) = (0u32, false, 0u32);
+    loop {
+        let at = clock.now_ms();
+        let error = match timeout(limit, prober.probe(&wanted.target)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(_late) => Some(format!("{}: no answer within {} ms", describe(&wanted.target), limit.as_millis())),
+        };
+        failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
+        let probed = Probed { at, ok: error.is_none(), failures, error: error.unwrap_or_default() };
+        answers.put(&wanted.target.replica, probed, was_ready);
+        was_ready |= failures == 0;
+        asked = asked.saturating_add(1);
+        sleep(if was_ready { interval } else { pace_of_start(asked) }).await;
+    }
+}
+
+fn pace_of_start(asked: u32) -> Duration {
+    let slower = asked.saturating_sub(FIRST_FOR) / 8;
+    (FIRST * (1 + slower)).min(SLOWEST_START)
+}
+
+/// The question, for people.
+pub(crate) fn describe(target: &Target) -> String {
+    match &target.probe {
+        Probe::Http { path } => format!("GET {path}"),
+        Probe::Accept | Probe::Tcp => format!("connect to {}", target.addr),
+        Probe::Command(command) => format!("run {}", command.join(" ")),
+    }
+}

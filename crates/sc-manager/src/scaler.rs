@@ -1,0 +1,156 @@
+//! The scaling loop: every closed second, and at once when a request waits for an app that sleeps, `decide` for each
+//! app that scales by itself, and commit what it wants.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sc_core::{
+    AppId,
+    plan::{Desired, DesiredApp},
+    records::{self, Intent, Level, Scale, UnixMs, key},
+};
+use sc_scale::{Decision, Memory, Now, Policy, decide};
+use sc_store::{Expect, Fence, StoreError, Write};
+use tokio::time::sleep;
+
+use crate::{proxies::Facts, waiting::chain, world::World};
+
+/// A second that no proxy closes is closed by this tick.
+const TICK: Duration = Duration::from_millis(500);
+/// The scaler's memory alone is written at most so often.
+const MEMORY_EVERY_MS: u64 = 10_000;
+/// The largest memory kept in the store, in bytes of JSON.
+const MEMORY_MAX: usize = 32 << 10;
+/// A replica's CPU counts from so many milliseconds after it became ready: starting is no load.
+const WARM_UP_MS: u64 = 10_000;
+
+/// What the loop keeps from one decision to the next, in one epoch.
+#[derive(Default)]
+struct Remembered {
+    epoch: Option<Fence>,
+    apps: BTreeMap<AppId, (Memory, UnixMs)>,
+}
+
+/// Scales for ever.
+pub async fn scale(world: &World) {
+    let mut remembered = Remembered::default();
+    loop {
+        let urgent = tokio::select! {
+            biased;
+            () = world.reports.urgent.notified() => true,
+            () = world.reports.framed.notified() => false,
+            () = sleep(TICK) => false,
+        };
+        let Some(desired) = world.desired() else { continue };
+        let facts = desired.apps.iter().map(|(id, app)| (id.clone(), facts(world, id, app))).collect();
+        let closed = world.reports.close_second(&facts);
+        world.reports.keep_apps(|app| desired.apps.contains_key(app));
+        world.keep_decisions(|app| desired.apps.contains_key(app));
+        let Some(fence) = world.fence() else {
+            remembered = Remembered::default();
+            continue;
+        };
+        if closed || urgent {
+            round(world, &desired, fence, &mut remembered).await;
+        }
+    }
+}
+
+async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut Remembered) {
+    if remembered.epoch != Some(fence) {
+        *remembered = Remembered { epoch: Some(fence), apps: BTreeMap::new() };
+    }
+    remembered.apps.retain(|app, _| desired.apps.contains_key(app));
+    for (id, app) in &desired.apps {
+        let scale = &app.app.scale;
+        let paused = app.scale.paused_until_ms.is_some_and(|until| world.now_ms() < until);
+        if !scale.auto || app.app.stopped || app.app.deleting || paused {
+            continue;
+        }
+        let (memory, written_ms) = remembered.apps.remove(id).unwrap_or_else(|| (stored_memory(&app.scale), 0));
+        let (decision, memory) = decide(&Policy::from(scale), &now(world, id, app), &world.reports.window(id), memory);
+        let due = decision.want != app.scale.want || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
+        let written = if due { write(world, desired, fence, id, &decision, &memory).await } else { Ok(()) };
+        let written_ms = if due { world.now_ms() } else { written_ms };
+        remembered.apps.insert(id.clone(), (memory, written_ms));
+        world.decided(id, decision.clone());
+        match written {
+            Ok(()) if decision.want != app.scale.want => tell(world, id, app.scale.want, decision),
+            Ok(()) => {}
+            // Somebody else changed the record: the next second decides on that.
+            Err(StoreError::Conflict) => {}
+            Err(error) => {
+                world.mirror.note(&error);
+                tracing::debug!(app = %id, error = chain(&error), "a scaling decision could not be stored");
+            }
+        }
+    }
+}
+
+async fn write(
+    world: &World,
+    desired: &Desired,
+    fence: Fence,
+    id: &AppId,
+    decision: &Decision,
+    memory: &Memory,
+) -> Result<(), StoreError> {
+    let Some(app) = desired.apps.get(id) else { return Ok(()) };
+    let memory = serde_json::to_value(memory).unwrap_or_default();
+    let small = memory.to_string().len() <= MEMORY_MAX;
+    let memory = if small { memory } else { serde_json::Value::Null };
+    let record = Scale { want: decision.want, memory, ..app.scale.clone() };
+    if record == app.scale {
+        return Ok(());
+    }
+    let key = key::scale(id);
+    let revision = desired.revisions.get(&key).copied().unwrap_or(0);
+    let app_key = key::app(id);
+    let app_revision = desired.revisions.get(&app_key).copied().unwrap_or(0);
+    let expects = vec![Expect { key: key.clone(), revision }, Expect { key: app_key, revision: app_revision }];
+    let put = Write::Put { key, value: records::write(&record), lease: None };
+    world.store.commit(Some(fence), expects, vec![put]).await.map(drop)
+}
+
+fn tell(world: &World, id: &AppId, from: u32, decision: Decision) {
+    let text = format!("{id}: {from} → {} replicas: {}", decision.want, decision.reason);
+    let mut event = world.events.event(Level::Info, "scaled", Some(id), text);
+    event.data = serde_json::to_value(&decision).unwrap_or_default();
+    world.events.add(event);
+    world.wake.notify_one();
+}
+
+fn stored_memory(scale: &Scale) -> Memory {
+    serde_json::from_value(scale.memory.clone()).unwrap_or_default()
+}
+
+fn now(world: &World, id: &AppId, app: &DesiredApp) -> Now {
+    Now {
+        at_ms: world.now_ms(),
+        want: app.scale.want,
+        ready: ready(app).count() as u32,
+        held: world.reports.gauges(id).held,
+        version: app.app.stable.unwrap_or(app.app.version),
+    }
+}
+
+fn facts(world: &World, id: &AppId, app: &DesiredApp) -> Facts {
+    let at = world.now_ms();
+    let warm = ready(app).filter(|(_, ready_ms)| ready_ms + WARM_UP_MS <= at);
+    let used: Vec<_> = warm
+        .filter_map(|(n, _)| world.usages.of(&sc_core::ReplicaId::new(id, n), at))
+        .filter_map(|used| used.cpu.map(|cpu| (cpu, used.usage.cpu_limit)))
+        .collect();
+    let limits: Option<Vec<f64>> = used.iter().map(|(_, limit)| *limit).collect();
+    Facts {
+        ready: ready(app).count() as u32,
+        cpu: (!used.is_empty()).then(|| used.iter().map(|(cpu, _)| cpu).sum()),
+        cpu_limit: limits.filter(|l| !l.is_empty()).map(|limits| limits.iter().sum()),
+        cpu_replicas: used.len() as u32,
+    }
+}
+
+/// The replicas that take traffic, with the time since when.
+fn ready(app: &DesiredApp) -> impl Iterator<Item = (u64, UnixMs)> {
+    let running = app.replicas.iter().filter(|(_, replica)| replica.intent == Intent::Run);
+    running.filter_map(|(n, replica)| replica.ready_ms.map(|ready| (*n, ready)))
+}

@@ -1,0 +1,63 @@
+//! How a manager is set up.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// How a manager's loops and interface are set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The manager's id, new with every start: `PLACE:PID:START`.
+    pub id: String,
+    /// What only one living manager can have (see [`crate::lead::Candidate::place`]); empty: nothing.
+    pub place: String,
+    /// Where its API listens, for other managers and people.
+    pub api: String,
+    /// Where blobs are.
+    pub blobs: PathBuf,
+    /// The most replicas one app may have.
+    pub max_replicas: u32,
+    /// The largest blob in bytes.
+    pub blob_max: u64,
+}
+
+impl Settings {
+    /// Settings of a manager with this id that keeps its files below `data`.
+    pub fn new(id: impl Into<String>, data: impl Into<PathBuf>) -> Self {
+        Self {
+            id: id.into(),
+            place: String::new(),
+            api: String::new(),
+            blobs: data.into().join("blobs"),
+            max_replicas: 100,
+            blob_max: 1 << 30,
+        }
+    }
+}
+
+/// How [`crate::run`] is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder: `token`, `blobs/`, `id`. Made when it is not there.
+    pub data: PathBuf,
+    /// Where the API listens on TCP. Empty: nowhere.
+    pub listen: Vec<SocketAddr>,
+    /// Where the API listens on a unix socket.
+    pub socket: Option<PathBuf>,
+    /// The most replicas one app may have.
+    pub max_replicas: u32,
+    /// The largest blob in bytes.
+    pub blob_max: u64,
+}
+
+impl Config {
+    /// Everything below this data folder, the API on its `manager.sock` and on a loopback port of the system's choice.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            socket: Some(data.join("manager.sock")),
+            max_replicas: 100,
+            blob_max: 1 << 30,
+            data,
+        }
+    }
+}
