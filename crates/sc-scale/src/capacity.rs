@@ -22,6 +22,9 @@ pub const AIM: f64 = 0.8;
 /// Requests being served or waiting per replica below which it cannot be overloaded, however slow it is.
 const BUSY: f64 = 1.2;
 
+/// Arrivals above this multiple of the answers: requests pile up.
+pub const PILING_UP: f64 = 1.1;
+
 /// Answers that a reading must rest upon.
 const ANSWERS_MIN: f64 = 5.0;
 
@@ -31,8 +34,11 @@ const BINS: f64 = 8.0;
 /// Seconds of observations a bin remembers: new ones outweigh old ones within some minutes of being there again.
 const BIN_SECONDS: f64 = 300.0;
 
-/// Bad seconds beyond the knee from which it is believed.
-const SURE_SECONDS: f64 = 5.0;
+/// A bad second counts for this many good ones: few are ever seen, since they are ended by a rise at once.
+const BAD_WEIGHT: f64 = 5.0;
+
+/// Weight of the bad seconds beyond the knee from which it is believed: two of them.
+const SURE: f64 = 2.0 * BAD_WEIGHT;
 
 /// What was learned of one version's replicas.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,7 +56,7 @@ pub struct Capacity {
     pub learned_ms: u64,
 }
 
-/// Seconds observed at one load per replica.
+/// Seconds observed at one load per replica, weighted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// At or below the knee.
@@ -62,6 +68,8 @@ pub struct Bin {
 /// The recent past in four numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reading {
+    /// Requests per second coming in.
+    pub arrivals: f64,
     /// Answers per second, all replicas together.
     pub throughput: f64,
     /// Seconds from arrival to the response head, waiting included; none: nothing was answered.
@@ -79,6 +87,7 @@ impl Reading {
         let ready = mean(|s| f64::from(s.ready)).filter(|ready| *ready > 0.0)?;
         let inside = mean(|s| (s.in_flight - s.streams).max(0.0) + s.held)?;
         Some(Self {
+            arrivals: mean(|s| s.arrivals)?,
             throughput: mean(Sample::completed)?,
             seconds: answer_seconds(window, at_ms, seconds),
             inside,
@@ -125,7 +134,7 @@ impl Capacity {
                 (best, border, sure) = (cost, bin + 1, bad_above);
             }
         }
-        (sure >= SURE_SECONDS).then(|| load_of(border))
+        (sure >= SURE - 0.1 * BAD_WEIGHT).then(|| load_of(border))
     }
 
     /// Learns from the samples that are new since last time, and forgets most when another version serves.
@@ -156,7 +165,7 @@ impl Capacity {
 
     fn learn_second(&mut self, window: &Window, at: u64) {
         let steady = {
-            let mut ready = window.last(at, 3).map(|s| s.ready);
+            let mut ready = window.last(at, 2).map(|s| s.ready);
             let first = ready.next().unwrap_or(0);
             first > 0 && ready.all(|r| r == first)
         };
@@ -168,9 +177,17 @@ impl Capacity {
         let low_load = self.low_load(seconds, &reading);
         let over = reading.over(low_load);
         self.over = if over { self.over.saturating_add(1) } else { 0 };
-        if steady {
-            self.observe(reading.throughput / reading.ready, over);
+        let load = reading.throughput / reading.ready;
+        if steady && (!over || self.load_is_why(load, &reading)) {
+            self.observe(load, over);
         }
+    }
+
+    /// Whether slow answers come from the load: more comes in than goes out, or it is more than was ever found good.
+    /// At a load known to be good they come from elsewhere (a database, a neighbour), and say nothing of the capacity.
+    fn load_is_why(&self, load: f64, reading: &Reading) -> bool {
+        let good = self.bins.iter().rev().find(|(_, bin)| bin.good > bin.bad);
+        reading.arrivals > PILING_UP * reading.throughput || good.is_none_or(|(bin, _)| load >= load_of(*bin))
     }
 
     /// Follows the latency at low load: down at once by half, up slowly, and only while it cannot be from overload.
@@ -187,12 +204,25 @@ impl Capacity {
         new
     }
 
+    /// A step down to this load per replica had to be taken back at once: that weighs more than all the good seconds
+    /// there (a queue can take minutes to build up at a load just over the most that is possible).
+    pub(crate) fn regret(&mut self, load: f64) {
+        let Some(border) = bin_of(load) else { return };
+        self.bins.entry(border).or_default();
+        for bin in self.bins.range_mut(border..).map(|(_, bin)| bin) {
+            bin.bad = bin.bad.max(bin.good) + SURE;
+        }
+    }
+
     fn observe(&mut self, load: f64, over: bool) {
         let Some(bin) = bin_of(load) else { return };
         let bin = self.bins.entry(bin).or_default();
         let keep = 1.0 - 1.0 / BIN_SECONDS;
         (bin.good, bin.bad) = (bin.good * keep, bin.bad * keep);
-        *(if over { &mut bin.bad } else { &mut bin.good }) += 1.0;
+        match over {
+            true => bin.bad += BAD_WEIGHT,
+            false => bin.good += 1.0,
+        }
     }
 }
 
@@ -233,12 +263,12 @@ mod tests {
     #[test]
     fn a_slow_spell_at_a_load_known_to_be_good_changes_nothing() {
         let before = learned(&[(70.0, false, 200), (80.0, true, 10)]);
-        assert_eq!(learned(&[(70.0, false, 200), (80.0, true, 10), (60.0, true, 15)]), before);
+        assert_eq!(learned(&[(70.0, false, 200), (80.0, true, 10), (60.0, true, 8)]), before);
     }
 
     #[test]
     fn an_app_that_became_slower_is_believed() {
-        let rps = learned(&[(70.0, false, 200), (80.0, true, 10), (40.0, true, 250)]).unwrap();
+        let rps = learned(&[(70.0, false, 200), (80.0, true, 10), (40.0, true, 60)]).unwrap();
         assert!(rps <= 40.0, "{rps}");
     }
 

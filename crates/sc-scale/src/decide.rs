@@ -1,7 +1,9 @@
 //! The decision: needs, then guards, then words.
 
 use crate::{
-    Decision, Memory, Now, Policy, Window, guards,
+    Decision, Memory, Now, Policy, Window,
+    capacity::Reading,
+    guards,
     needs::{self, Ask, Tried},
 };
 
@@ -135,13 +137,22 @@ fn lowered(
     to.max(least)
 }
 
+/// A rise for latency's sake within so many milliseconds after a step down takes that step back.
+const REGRET_MS: u64 = 60_000;
+
 /// Takes down when the count changed, and what a rise for latency's sake started from.
 fn remember(now: &Now, window: &Window, want: u32, winner: &Ask, memory: &mut Memory) {
+    if memory.capacity.over == 0 {
+        memory.tried = None;
+    }
     if want > now.want {
         memory.raised_ms = now.at_ms;
-        let seconds = crate::capacity::Reading::take(window, now.at_ms, 2).and_then(|r| r.seconds);
-        if let Some(seconds) = seconds.filter(|_| winner.signal == "latency") {
-            memory.tried = Some(Tried { at_ms: now.at_ms, want, seconds });
+        let reading = Reading::take(window, now.at_ms, 2).filter(|_| winner.signal == "latency");
+        if let Some(reading) = reading {
+            if now.at_ms.saturating_sub(memory.lowered_ms) < REGRET_MS {
+                memory.capacity.regret(reading.throughput / reading.ready);
+            }
+            memory.tried = Some(Tried::next(memory.tried.as_ref(), now.at_ms, want, reading));
         }
     }
     if want < now.want {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Memory, Need, Now, Policy,
-    capacity::{AIM, Reading},
+    capacity::{AIM, PILING_UP, Reading},
     policy::CPU_TARGET,
     window::{Window, noise},
 };
@@ -16,9 +16,12 @@ pub const DRAIN_SECONDS: f64 = 5.0;
 /// of the noise, if that is more): the dead band that keeps a load at a boundary from flapping.
 pub const SPARE: f64 = 0.1;
 
-/// How long a rise for latency's sake is not repeated when it did not help: more replicas do not make a slow
-/// database faster.
+/// How long a rise for latency's sake is not repeated when it did not help (more replicas do not make a slow database
+/// faster); twice as long each further time, up to [`NO_HELP_MAX_MS`].
 pub const NO_HELP_MS: u64 = 60_000;
+
+/// The longest such wait.
+pub const NO_HELP_MAX_MS: u64 = 3_600_000;
 
 /// A rise that was made because answers were slow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +32,21 @@ pub struct Tried {
     pub want: u32,
     /// Seconds to answer before.
     pub seconds: f64,
+    /// How long the next rise waits if this one does not help, ms.
+    pub wait_ms: u64,
+}
+
+impl Tried {
+    /// Whether answers are as slow as before.
+    pub(crate) fn useless(&self, reading: Reading) -> bool {
+        reading.seconds.is_none_or(|seconds| seconds > 0.9 * self.seconds)
+    }
+
+    /// The next one: it waits longer if this one did not help.
+    pub(crate) fn next(earlier: Option<&Self>, at_ms: u64, want: u32, reading: Reading) -> Self {
+        let wait_ms = earlier.filter(|t| t.useless(reading)).map_or(NO_HELP_MS, |t| t.wait_ms.saturating_mul(2));
+        Self { at_ms, want, seconds: reading.seconds.unwrap_or(0.0), wait_ms: wait_ms.min(NO_HELP_MAX_MS) }
+    }
 }
 
 /// One signal's load and what one replica takes of it.
@@ -164,7 +182,7 @@ fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<
         return Ok(None);
     }
     let load = demand + reading.backlog(low_load) / DRAIN_SECONDS;
-    let piling_up = demand > 1.1 * reading.throughput;
+    let piling_up = demand > PILING_UP * reading.throughput;
     if !piling_up {
         if now.ready < now.want {
             return Ok(None);
@@ -173,7 +191,6 @@ fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<
             return Err(remark);
         }
     }
-    let each = each.max(memory.capacity.rps().unwrap_or(0.0));
     let Some(mut ask) = Ask::shared("latency", load, 0.0, AIM * each, "rps") else { return Ok(None) };
     let seconds = reading.seconds.unwrap_or(0.0);
     ask.formula =
@@ -183,9 +200,8 @@ fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<
 
 fn no_help(now: &Now, reading: Reading, memory: &Memory) -> Option<String> {
     let tried = memory.tried.as_ref()?;
-    let recent = now.at_ms.saturating_sub(tried.at_ms) < NO_HELP_MS;
-    let slow = reading.seconds.is_none_or(|seconds| seconds > 0.9 * tried.seconds);
-    (recent && slow).then(|| {
+    let recent = now.at_ms.saturating_sub(tried.at_ms) < tried.wait_ms;
+    (recent && tried.useless(reading)).then(|| {
         let (before, after) = (tried.seconds * 1e3, reading.seconds.unwrap_or(0.0) * 1e3);
         format!(
             "more replicas did not help: answers took {before:.0} ms before {} replicas and take {after:.0} ms",

@@ -1,0 +1,106 @@
+//! The closed loop: `decide` against an app whose capacity it does not know.
+
+use proptest::prelude::*;
+use sc_scale::Policy;
+
+use crate::plant::{App, Loop};
+
+/// The demo's kind of app: waits rather than burns CPU.
+const APP: App = App { slots: 4.0, service: 0.05, start: 1 };
+
+fn only_max(max: u32) -> Policy {
+    Policy { min: 1, max, ..Policy::default() }
+}
+
+/// A demo's minute: the load rises for 25 s, stays for 10 s and falls again.
+#[test]
+fn a_minute_up_and_down_with_only_max_given() {
+    let mut world = Loop::new(APP, Policy { hold_down_ms: 5_000, ..only_max(10) });
+    let (mut most, mut slow, mut all) = (0, 0.0, 0.0);
+    for second in 0..60 {
+        let share = match second {
+            0..25 => f64::from(second) / 25.0,
+            25..35 => 1.0,
+            _ => f64::from(60 - second) / 25.0,
+        };
+        let load = (20.0 + 380.0 * share).round();
+        let outcome = world.second(load);
+        most = most.max(outcome.decision.want);
+        all += load;
+        slow += if outcome.latency > 0.25 { load } else { 0.0 };
+    }
+    assert!((5..=9).contains(&most), "400 rps at 80 rps a replica: {most}");
+    assert!(world.want <= 5, "came down to {} only", world.want);
+    assert!(slow / all < 0.2, "{:.1} % slow", 100.0 * slow / all);
+}
+
+#[test]
+fn the_capacity_is_learned_and_the_load_settles_below_it() {
+    let mut world = Loop::new(APP, only_max(20));
+    (0..300).for_each(|second| drop(world.second(f64::from(second))));
+    (0..600).for_each(|_| drop(world.second(300.0)));
+    let rps = world.second(300.0).decision.capacity_rps.unwrap();
+    assert!((rps / APP.capacity() - 1.0).abs() < 0.15, "{rps} of {}", APP.capacity());
+    assert!((4..=6).contains(&world.want), "{}", world.want);
+}
+
+#[test]
+fn a_flash_crowd_is_met_within_seconds() {
+    let mut world = Loop::new(APP, only_max(30));
+    (0..120).for_each(|_| drop(world.second(40.0)));
+    let slow = (0..60).map(|_| world.second(800.0)).filter(|s| s.latency > 0.2).count();
+    assert!(world.want >= 10, "{}", world.want);
+    assert!(slow <= 25, "{slow} slow seconds");
+}
+
+#[test]
+fn a_slow_database_does_not_run_to_the_maximum() {
+    let mut world = Loop::new(APP, only_max(50));
+    (0..200).for_each(|second| drop(world.second(f64::from(second))));
+    (0..120).for_each(|_| drop(world.second(200.0)));
+    let before = world.want;
+    world.slow = 5.0;
+    (0..300).for_each(|_| drop(world.second(200.0)));
+    assert!(world.want <= before * 2, "{before} → {}", world.want);
+    let told = (0..60).flat_map(|_| world.second(200.0).decision.guards).collect::<Vec<_>>();
+    assert!(told.iter().any(|g| g.contains("did not help")), "{told:?}");
+}
+
+/// How often the count turned around (up after down or the reverse).
+fn turns(counts: &[u32]) -> usize {
+    let signs: Vec<bool> = counts.windows(2).filter(|w| w[0] != w[1]).map(|w| w[1] > w[0]).collect();
+    signs.windows(2).filter(|w| w[0] != w[1]).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Constant load with noise, of any height, at a boundary or not: the count finds its place and stays there.
+    #[test]
+    fn constant_load_never_flaps(
+        replicas in 0.2f64..12.0,
+        boundary in any::<bool>(),
+        noise in prop::sample::select(vec![0.0, 0.02, 0.08]),
+        seed in any::<u32>(),
+        target in any::<bool>(),
+    ) {
+        let each = 0.8 * APP.capacity();
+        let load = if boundary { replicas.ceil() } else { replicas } * each;
+        let rps = target.then_some(each);
+        let mut world = Loop::new(APP, Policy { rps, ..only_max(20) });
+        let mut dice = seed | 1;
+        let mut counts = vec![];
+        for _ in 0..600 {
+            // A small generator of our own: proptest shrinks the seed, not 600 numbers.
+            dice ^= dice << 13;
+            dice ^= dice >> 17;
+            dice ^= dice << 5;
+            let swing = 1.0 + noise * (f64::from(dice) / f64::from(u32::MAX) * 2.0 - 1.0);
+            world.second((load * swing).round());
+            counts.push(world.want);
+        }
+        // Without a target it may come down to the knee a few times before it knows where that is.
+        prop_assert!(turns(&counts[300..]) == 0, "load {load}: {counts:?}");
+        prop_assert!(turns(&counts) <= if target { 0 } else { 5 }, "load {load}: {counts:?}");
+    }
+}

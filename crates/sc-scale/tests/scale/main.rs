@@ -1,0 +1,5 @@
+//! Properties and stories of `decide`.
+
+mod loops;
+mod plant;
+mod properties;
