@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same
 //! inputs give the same answer in production, in a test and in the simulator.
 
+pub mod file;
 pub mod names;
 pub mod observed;
 pub mod plan;
@@ -11,6 +12,8 @@ pub mod records;
 pub mod routes;
 pub mod spec;
 pub mod stats;
+pub mod units;
+pub mod validate;
 
 pub use names::{AppId, Name, NameError, ReplicaId};
 pub use plan::plan;

@@ -1,0 +1,218 @@
+//! One `[app.NAME]`.
+
+use super::{FileApp, LocalFile, binary_target, reader::Reader};
+use crate::{
+    names::Name,
+    spec::{
+        AppSpec, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source, Traffic,
+    },
+    units::{parse_duration, parse_size},
+    validate::{Invalid, validate},
+};
+
+/// The file cannot know a manager's cap; the manager checks it again.
+const ANY_COUNT: u32 = u32::MAX;
+
+/// Reads an app; its name is filled in by the caller. None when errors were found without which nothing can be said.
+pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
+    let (source, uploads) = source(app);
+    let mut command = app.texts("command").unwrap_or_default();
+    if let Some(binary) = app.text("binary") {
+        command.insert(0, binary_target(&binary));
+    }
+    let spec = AppSpec {
+        source,
+        command,
+        port: app.number("port", 1..=65_535).map(|port| port as u16),
+        env: app.text_map("env"),
+        files: Vec::new(),
+        routes: routes(app),
+        health: app.table("health").map(|t| finish(t, health)).unwrap_or_default(),
+        resources: app.table("resources").map(|t| finish(t, resources)).unwrap_or_default(),
+        security: app.table("security").map(|t| finish(t, security)).unwrap_or_default(),
+        drain: app.table("drain").map(|t| finish(t, drain)).unwrap_or_default(),
+        deploy: app.table("deploy").map(|t| finish(t, deploy)).unwrap_or_default(),
+        traffic: app.table("traffic").map(|t| finish(t, traffic)).unwrap_or_default(),
+        volumes: app.texts("volumes").unwrap_or_default(),
+    };
+    let table = app.table("scale");
+    let (scale, replicas) = table.map(|t| finish(t, scale)).unwrap_or((None, None));
+    report(app, &spec, scale.as_ref());
+    let name = Name::new("unnamed").ok()?;
+    Some(FileApp { name, spec, uploads, scale, replicas })
+}
+
+fn finish<T>(table: Reader<'_>, read: impl FnOnce(&Reader<'_>) -> T) -> T {
+    let value = read(&table);
+    table.finish();
+    value
+}
+
+/// What is wrong with the whole, each at its key's place.
+fn report(app: &Reader<'_>, spec: &AppSpec, scale: Option<&ScaleSpec>) {
+    let default = ScaleSpec::default();
+    for Invalid { field, what } in validate(spec, scale.unwrap_or(&default), ANY_COUNT) {
+        app.error(&field, format!("{field}: {what}"));
+    }
+}
+
+fn source(app: &Reader<'_>) -> (Source, Vec<LocalFile>) {
+    let (uploads, base) = (uploads(app), app.text("base"));
+    if base.is_some() && app.has("image") {
+        app.error("base", "`base` is the image under a `binary`; with `image` leave it out");
+    }
+    match (app.text("image"), app.has("binary") || !uploads.is_empty()) {
+        (Some(_), _) if app.has("binary") => {
+            app.error("image", "`image` and `binary` together: give one; `base` names the image under a binary");
+            (Source::Files { base: None }, uploads)
+        }
+        // Files on top of an image are an app of files whose base is that image.
+        (Some(image), true) => (Source::Files { base: Some(image) }, uploads),
+        (Some(image), false) => (Source::Image(image), uploads),
+        (None, has_files) => {
+            if !has_files && !app.has("command") {
+                app.error("image", "the app has no program: give `image` or `binary`");
+            }
+            (Source::Files { base }, uploads)
+        }
+    }
+}
+
+fn uploads(app: &Reader<'_>) -> Vec<LocalFile> {
+    let binary = app.text("binary").map(|from| LocalFile { to: binary_target(&from), from, mode: Some(0o755) });
+    let files = app.list("file").unwrap_or_default();
+    let read = |file: Reader<'_>| {
+        let mode = file.parsed("mode", |text| match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o7777 => Ok(mode),
+            _ => Err("write permission bits in octal, like \"0755\""),
+        });
+        let upload = LocalFile { from: required(&file, "from")?, to: required(&file, "to")?, mode };
+        if !upload.to.starts_with('/') || upload.to.split('/').any(|part| part == "..") {
+            file.error("to", "`to` is an absolute path inside the replica, without ..");
+        }
+        file.finish();
+        Some(upload)
+    };
+    binary.into_iter().chain(files.into_iter().filter_map(read)).collect()
+}
+
+fn required(table: &Reader<'_>, key: &'static str) -> Option<String> {
+    if !table.has(key) {
+        table.error(key, format!("`{key}` is missing here"));
+    }
+    table.text(key)
+}
+
+fn routes(app: &Reader<'_>) -> Vec<RouteSpec> {
+    let read = |route: Reader<'_>| {
+        if !route.has("host") && !route.has("path") {
+            route.error("host", "a route needs a host, a path, or both");
+        }
+        let spec = RouteSpec {
+            host: route.text("host"),
+            path: route.text("path").unwrap_or_else(|| "/".to_owned()),
+            strip: route.flag("strip").unwrap_or(false),
+        };
+        route.finish();
+        spec
+    };
+    app.list("route").unwrap_or_default().into_iter().map(read).collect()
+}
+
+fn duration(table: &Reader<'_>, key: &'static str, default: u64) -> u64 {
+    table.parsed(key, parse_duration).unwrap_or(default)
+}
+
+fn health(table: &Reader<'_>) -> HealthSpec {
+    let default = HealthSpec::default();
+    let mut probes = Vec::new();
+    if let Some(path) = table.text("http") {
+        probes.push(Probe::Http { path });
+    }
+    if table.flag("tcp") == Some(true) {
+        probes.push(Probe::Tcp);
+    }
+    if let Some(words) = table.texts("command") {
+        probes.push(Probe::Command(words));
+    }
+    if probes.len() > 1 {
+        table.error("http", "one probe only: `http`, `tcp` or `command`");
+    }
+    HealthSpec {
+        probe: probes.pop().unwrap_or(default.probe),
+        interval_ms: duration(table, "interval", default.interval_ms),
+        timeout_ms: duration(table, "timeout", default.timeout_ms),
+        unhealthy_after: table.number("unhealthy_after", 1..=1000).unwrap_or(default.unhealthy_after),
+        start_ms: duration(table, "start", default.start_ms),
+    }
+}
+
+fn resources(table: &Reader<'_>) -> Resources {
+    Resources {
+        cpus: table.fraction("cpus"),
+        memory: table.parsed("memory", parse_size),
+        pids: table.number("pids", 1..=u32::MAX),
+    }
+}
+
+fn security(table: &Reader<'_>) -> Security {
+    Security {
+        user: table.text("user"),
+        read_only: table.flag("read_only").unwrap_or(false),
+        cap_add: table.texts("cap_add").unwrap_or_default(),
+        new_privileges: table.flag("new_privileges").unwrap_or(false),
+    }
+}
+
+fn drain(table: &Reader<'_>) -> DrainSpec {
+    let default = DrainSpec::default();
+    DrainSpec {
+        timeout_ms: duration(table, "timeout", default.timeout_ms),
+        grace_ms: duration(table, "grace", default.grace_ms),
+    }
+}
+
+fn deploy(table: &Reader<'_>) -> DeploySpec {
+    let default = DeploySpec::default();
+    DeploySpec {
+        surge: table.number("surge", 1..=1000).unwrap_or(default.surge),
+        timeout_ms: duration(table, "timeout", default.timeout_ms),
+        settle_ms: duration(table, "settle", default.settle_ms),
+    }
+}
+
+fn traffic(table: &Reader<'_>) -> Traffic {
+    let default = Traffic::default();
+    Traffic {
+        max_in_flight: table.number("max_in_flight", 1..=u32::MAX),
+        queue_max: table.number("queue_max", 0..=1 << 20).unwrap_or(default.queue_max),
+        queue_timeout_ms: duration(table, "queue_timeout", default.queue_timeout_ms),
+        connect_timeout_ms: duration(table, "connect_timeout", default.connect_timeout_ms),
+        response_timeout_ms: duration(table, "response_timeout", default.response_timeout_ms),
+    }
+}
+
+/// `replicas = 3`, or bounds within which the scaler decides: `max` alone is enough.
+fn scale(table: &Reader<'_>) -> (Option<ScaleSpec>, Option<u32>) {
+    let default = ScaleSpec::default();
+    let replicas = table.number("replicas", 0..=u32::MAX);
+    let (min, max) = (table.number("min", 0..=u32::MAX), table.number("max", 1..=u32::MAX));
+    let auto = max.is_some();
+    if replicas.is_some() && auto {
+        table.error("replicas", "`replicas` is a fixed count, `max` lets sc choose: give one of them");
+    }
+    if min.is_some() && max.is_none() {
+        table.error("min", "`min` needs a `max` beside it");
+    }
+    let spec = ScaleSpec {
+        min: min.unwrap_or(if auto { default.min } else { 0 }),
+        max: max.or(replicas).unwrap_or(default.max).max(1),
+        auto,
+        rps: table.fraction("rps"),
+        cpu: table.share("cpu"),
+        hold_down_ms: duration(table, "hold_down", default.hold_down_ms),
+        idle_after_ms: table.parsed("idle_after", parse_duration),
+    };
+    // A fixed count is where a new app begins, no bound: an app that exists keeps the count it has.
+    (auto.then_some(spec), replicas)
+}

@@ -1,0 +1,132 @@
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::{Probe, Source};
+
+fn errors(text: &str) -> String {
+    parse(text).expect_err("the file should be refused").to_string()
+}
+
+#[test]
+fn a_whole_file() {
+    let apps = parse(
+        r#"
+        [defaults]
+        env = { LEVEL = "info" }
+        [defaults.resources]
+        memory = "64MiB"
+
+        [app.shop]
+        image = "sc/matrix:0.1.0"
+        port = 8080
+        env = { GREETING = "hi", N = 3 }
+        [[app.shop.route]]
+        host = "shop.localhost"
+        [app.shop.health]
+        http = "/healthz"
+        interval = "1s"
+        [app.shop.resources]
+        cpus = 0.5
+        [app.shop.scale]
+        max = 10
+        cpu = "70%"
+
+        [app.worker]
+        binary = "./bin/worker"
+        command = ["--all"]
+        [[app.worker.file]]
+        from = "conf"
+        to = "/etc/worker.conf"
+        mode = "0600"
+        [app.worker.scale]
+        replicas = 2
+        "#,
+    )
+    .unwrap();
+    let [shop, worker] = &apps[..] else { panic!("two apps") };
+    assert_eq!(shop.spec.source, Source::Image("sc/matrix:0.1.0".into()));
+    assert_eq!(
+        shop.spec.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        ["GREETING=hi", "LEVEL=info", "N=3"]
+    );
+    assert_eq!(shop.spec.resources.memory, Some(64 << 20), "a table's missing keys come from the defaults");
+    assert_eq!(shop.spec.resources.cpus, Some(0.5));
+    assert_eq!(shop.spec.health.probe, Probe::Http { path: "/healthz".into() });
+    let scale = shop.scale.as_ref().unwrap();
+    assert_eq!((scale.auto, scale.min, scale.max, scale.cpu), (true, 1, 10, Some(0.7)));
+    assert_eq!(worker.spec.command, ["/app/worker", "--all"]);
+    assert_eq!(
+        worker.uploads[0],
+        LocalFile { from: "./bin/worker".into(), to: "/app/worker".into(), mode: Some(0o755) }
+    );
+    assert_eq!(worker.uploads[1].mode, Some(0o600));
+    assert_eq!((worker.replicas, &worker.scale), (Some(2), &None));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_shown_where_they_stand() {
+    assert_snapshot!(errors("[app.shop]\nimage = \"x\"\nprot = 8080\nport = \"80\"\nfrobnicate = 1\n"), @r#"
+    line 3, column 1: unknown key `prot`; did you mean `port`?
+     3 | prot = 8080
+       | ^^^^
+    line 4, column 8: `port` is a whole number from 1 to 65535, not the text "80"
+     4 | port = "80"
+       |        ^^^^
+    line 5, column 1: unknown key `frobnicate`; known here: base, binary, command, deploy, drain, env, file, health, image, port, resources, route, scale, security, traffic, volumes
+     5 | frobnicate = 1
+       | ^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn impossible_values_are_shown_where_they_stand() {
+    let text = "[app.Shop]\nimage = \"x\"\n[app.a.scale]\nmin = 3\nmax = 2\n[app.a]\nimage = \"UP\"\n[app.a.health]\nhttp = \"x\"\ninterval = \"soon\"\n";
+    assert_snapshot!(errors(text), @r#"
+    line 1, column 6: "Shop" is no valid name: it must start with a lower-case letter a-z
+     1 | [app.Shop]
+       |      ^^^^
+    line 4, column 7: scale.min: min 3 is above max 2
+     4 | min = 3
+       |       ^
+    line 7, column 9: image: "UP": an image's name has no capital letters
+     7 | image = "UP"
+       |         ^^^^
+    line 8, column 1: health: an HTTP or TCP probe needs the app's port
+     8 | [app.a.health]
+       | ^^^^^^^^^^^^^^
+    line 9, column 8: health.http: "x": give a path that starts with /, like /healthz
+     9 | http = "x"
+       |        ^^^
+    line 10, column 12: `interval`: "soon" is no duration: write it like 250ms, 2s, 5m or 1h30m
+     10 | interval = "soon"
+        |            ^^^^^^
+    "#);
+}
+
+#[test]
+fn broken_toml_is_shown_where_it_breaks() {
+    let error = parse("[app.shop\nimage = 1").expect_err("no TOML");
+    assert_eq!(error.0[0].line, 1, "{error}");
+    assert_snapshot!(errors(""), @r"
+    line 1, column 1: no app in this file; begin one with [app.NAME]
+     1 | 
+       | ^
+    ");
+}
+
+#[test]
+fn an_unknown_key_in_the_defaults_is_said_once() {
+    let error = parse("[defaults]\nprot = 1\n[app.a]\nimage=\"x\"\n[app.b]\nimage=\"x\"\n").expect_err("prot");
+    assert_eq!(error.0.len(), 1, "{error}");
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(text in "(\\[app\\.a\\]|\\[\\[app\\.a\\.route\\]\\]|[a-z]{1,8}|=|\"|\\.|é|[0-9]{1,3}|\\{|\\}|\\[|\\]|\n|,| ){0,40}") {
+        if let Err(errors) = parse(&text) {
+            prop_assert!(!errors.0.is_empty());
+            prop_assert!(!errors.to_string().is_empty());
+        }
+    }
+}
