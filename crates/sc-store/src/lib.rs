@@ -7,6 +7,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+mod memory;
+
+pub use memory::{Call, Fault, Faults, Memory};
+
 /// Counts commits. 0 is the empty store; a key that is absent has "revision 0".
 pub type Revision = u64;
 
