@@ -5,6 +5,7 @@
 
 mod error;
 pub mod fake;
+pub mod process;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, spec::Ap
 
 pub use error::EngineError;
 pub use fake::Fake;
+pub use process::Process;
 
 /// Everything needed to make one replica.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,10 +117,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Everything of this store that the engine has. Always [`Node::Known`]; an engine that does not answer is an error.
     async fn observe(&self) -> Result<Node, EngineError>;
 
-    /// Makes and starts a replica. One that exists already is left as it is, running or not.
+    /// Makes and starts a replica. One that exists already is left as it is, running or not; one that was made but never
+    /// started is started.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] when it can never work as asked (no such image, no such program): say so to the user.
+    /// [`EngineError::Refused`] when it can never work as asked: say so to the user. When the program is missing or not
+    /// executable, the replica is seen from then on as ended with exit status 127 or 126 and the reason as its error;
+    /// in other cases (no such image, an option this engine has not) nothing was made.
     async fn start(&self, spec: &StartSpec) -> Result<(), EngineError>;
 
     /// Stops a replica (SIGTERM, `grace_ms`, SIGKILL) and removes it, its log kept. One that does not exist is fine.
@@ -169,4 +174,20 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes images, layers and logs that nothing uses any more. `blobs` are the digests still referred to by any version.
     async fn collect_garbage(&self, blobs: &[String]) -> Result<(), EngineError>;
+}
+
+/// The environment a replica gets on every engine: what the user asked for, and who it is.
+pub(crate) fn environment(spec: &StartSpec) -> BTreeMap<String, String> {
+    let replica = &spec.replica;
+    let mut env = spec.spec.env.clone();
+    env.extend([
+        ("SC_PROJECT".to_owned(), replica.app.project.to_string()),
+        ("SC_APP".to_owned(), replica.app.name.to_string()),
+        ("SC_REPLICA".to_owned(), replica.to_string()),
+        ("SC_VERSION".to_owned(), spec.version.to_string()),
+    ]);
+    if spec.addr.port() != 0 {
+        env.insert("PORT".to_owned(), spec.addr.port().to_string());
+    }
+    env
 }

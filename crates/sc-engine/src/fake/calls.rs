@@ -197,12 +197,19 @@ impl Engine for Fake {
             return Err(EngineError::refused(what, "The test says so"));
         }
         let delay = behaviour.start_delay;
+        let cannot = match &behaviour.end {
+            End::CannotStart(what) => Some(what.clone()),
+            _ => None,
+        };
         self.effect(&Call::Start(spec.replica.clone()), Effect::Start(Box::new(spec.clone()), behaviour)).await?;
         if self.run_of(&spec.replica) == Some(Run::Created) {
             sleep(delay).await;
             self.touch();
         }
-        Ok(())
+        match cannot {
+            Some(what) => Err(EngineError::refused(what, "The test says so")),
+            None => Ok(()),
+        }
     }
 
     async fn stop(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {

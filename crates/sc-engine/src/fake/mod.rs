@@ -44,6 +44,8 @@ pub struct Behaviour {
     pub stop_delay: Duration,
     /// CPUs it uses while it runs.
     pub cpus: f64,
+    /// Lines it writes when it begins to run.
+    pub says: Vec<String>,
 }
 
 impl Default for Behaviour {
@@ -55,6 +57,7 @@ impl Default for Behaviour {
             end: End::Never,
             stop_delay: Duration::from_millis(50),
             cpus: 0.0,
+            says: Vec::new(),
         }
     }
 }
@@ -76,7 +79,8 @@ pub enum End {
         /// After it began to run.
         after: Duration,
     },
-    /// It is made, but its program cannot be started (exit status 127 and this text).
+    /// It is made, but its program cannot be started: the start is refused, and the replica is seen as ended with exit
+    /// status 127 and this text.
     CannotStart(String),
     /// The engine refuses to make it, with this text.
     Refused(String),

@@ -70,7 +70,7 @@ impl World {
                 let _ = self.apply(&effect, at);
             }
             for (id, container) in &mut self.containers {
-                if let Some(line) = container.settle(at) {
+                for line in container.settle(at) {
                     log(&mut self.logs, id, at, &line);
                 }
             }
@@ -110,7 +110,9 @@ impl World {
             && container.starts_at.is_none()
         {
             container.starts_at = Some(now + behaviour.start_delay.as_millis() as u64);
-            container.settle(now);
+            for line in container.settle(now) {
+                log(&mut self.logs, &spec.replica, now, &line);
+            }
         }
         Ok(())
     }
@@ -209,20 +211,21 @@ impl Container {
         }
     }
 
-    /// Lets what is due at `now` happen; gives the line its program writes about it.
-    pub fn settle(&mut self, now: u64) -> Option<String> {
+    /// Lets what is due at `now` happen; gives the lines its program writes about it.
+    pub fn settle(&mut self, now: u64) -> Vec<String> {
+        let mut lines = Vec::new();
         if let Some(at) = self.starts_at.filter(|at| *at <= now) {
             self.starts_at = None;
             self.begin(at);
+            lines.extend(self.behaviour.says.clone());
         }
         if let (Run::Running { .. }, Some((at, exit))) = (&self.run, self.ends_at.clone())
             && at <= now
         {
-            let line = format!("ended: {exit}");
+            lines.push(format!("ended: {exit}"));
             self.end(exit);
-            return Some(line);
         }
-        None
+        lines
     }
 
     /// Its program begins to run.
@@ -240,9 +243,6 @@ impl Container {
             }
             End::CannotStart(why) => Some((at, Exit { code: 127, oom: false, error: why.clone(), at_ms: at })),
         };
-        if matches!(self.behaviour.end, End::CannotStart(_)) {
-            self.settle(at);
-        }
     }
 
     /// Its program ends.
