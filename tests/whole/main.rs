@@ -1,1 +1,10 @@
-//! Tests of the whole: real processes, real Docker, real etcd.
+//! Tests of the whole: real processes, real Docker, real etcd. What runs on Docker has `docker` in its name.
+
+mod apps;
+mod commands;
+mod crashes;
+mod deploys;
+mod images;
+mod input;
+mod installing;
+mod scaling;

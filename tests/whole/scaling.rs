@@ -1,0 +1,56 @@
+//! The count changes under load, by hand and by itself, and no request notices.
+
+use sc_tests::{Cloud, Load, LoadSpec, Target, cloud::StateIn, poll, secs};
+
+const HOST: &str = "web.localhost";
+
+/// 2 → 8 → 2 under load.
+async fn up_and_down(cloud: Cloud) {
+    cloud.run("web", &["--host", HOST, "--replicas", "2"]).await;
+    cloud.settles("web", 2).await;
+    let load = Load::start(LoadSpec::steady(cloud.http, vec![Target::host("web", HOST)]));
+    load.goes_on(50).await;
+    cloud.sc(&["scale", "web=8"]).await.ok();
+    cloud.settles("web", 8).await;
+    let busy = async || (load.so_far().by_replica.len() >= 8).then_some(());
+    poll(secs(30), "all eight replicas to answer", busy).await;
+    cloud.sc(&["scale", "web=2"]).await.ok();
+    cloud.settles("web", 2).await;
+    load.goes_on(50).await;
+    load.stop().await.all_good(500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scale_up_and_down_on_docker() {
+    up_and_down(Cloud::docker().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scale_up_and_down_on_processes() {
+    up_and_down(Cloud::process(StateIn::Embedded).await).await;
+}
+
+/// Beyond the bounds: refused with what would be possible.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scale_beyond_the_cap_is_refused() {
+    let cloud = Cloud::process(StateIn::Embedded).await;
+    cloud.run("web", &["--host", HOST, "--replicas", "1"]).await;
+    let out = cloud.sc(&["scale", "web=100000"]).await;
+    assert_ne!(out.code, 0, "{out:?}");
+    out.says(&["100"]);
+    assert_ne!(cloud.sc(&["scale", "web", "--min", "5", "--max", "2"]).await.code, 0);
+    cloud.settles("web", 1).await;
+}
+
+/// With only a maximum given, load raises the count and rest lowers it; `sc why` has the numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_raises_the_count_by_itself() {
+    let cloud = Cloud::process(StateIn::Embedded).await;
+    cloud.run("web", &["--host", HOST, "--min", "1", "--max", "4", "--", "--slots", "2", "--wait", "50"]).await;
+    cloud.serves(HOST, "/whoami").await;
+    let load = Load::start(LoadSpec::steady(cloud.http, vec![Target::host("web", HOST)]).rate(100));
+    let grown = async || (cloud.app("web").await.ready >= 2).then_some(());
+    poll(secs(60), "the scaler to add a replica", grown).await;
+    cloud.sc(&["why", "web"]).await.ok().says(&["web"]);
+    load.stop().await.all_good(50);
+}
