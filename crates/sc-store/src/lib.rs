@@ -7,9 +7,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+mod disk;
 mod memory;
+mod state;
 
+pub use disk::Disk;
 pub use memory::{Call, Fault, Faults, Memory};
+
+/// The key that a [`Fence`] compares.
+pub const LEADER: &str = "leader";
 
 /// Counts commits. 0 is the empty store; a key that is absent has "revision 0".
 pub type Revision = u64;

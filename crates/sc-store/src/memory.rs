@@ -2,7 +2,6 @@
 //! under paused time.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,13 +12,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{COMMIT_MAX, Changes, Entry, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write};
-
-/// The key that a [`Fence`] compares.
-const LEADER: &str = "leader";
-
-/// How many changes watchers may fall behind before they must load anew.
-const LOG_MAX: usize = 10_000;
+use crate::{Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, state::State};
 
 /// What a call is about to do, for [`Faults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +56,6 @@ struct Shared {
     state: Mutex<State>,
     changed: Notify,
     faults: Option<Arc<dyn Faults>>,
-}
-
-#[derive(Default)]
-struct State {
-    revision: Revision,
-    entries: BTreeMap<String, (Entry, Option<LeaseId>)>,
-    log: VecDeque<(Revision, String, Option<Entry>)>,
-    /// Changes up to this revision are no longer in the log.
-    compacted: Revision,
-    leases: BTreeMap<LeaseId, (Duration, Instant)>,
-    last_lease: i64,
 }
 
 impl Default for Memory {
@@ -139,103 +121,14 @@ impl Shared {
     /// The state, with what has expired gone. A panic elsewhere left it whole: every change is made in one go.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.revision;
-        state.expire(Instant::now());
-        if state.revision != before {
+        let expired = state.expired(Instant::now());
+        if !expired.is_empty() {
+            let deletions = state.deletions(&expired);
+            state.apply(&deletions);
+            state.forget(&expired);
             self.changed.notify_waiters();
         }
         state
-    }
-}
-
-impl State {
-    fn snapshot(&self, prefix: &str) -> Snapshot {
-        let entries = self.entries.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
-        let entries = entries.map(|(key, (entry, _))| (key.clone(), entry.clone())).collect();
-        Snapshot { revision: self.revision, entries }
-    }
-
-    fn revision_of(&self, key: &str) -> Revision {
-        self.entries.get(key).map_or(0, |(entry, _)| entry.revision)
-    }
-
-    fn commit(&mut self, fence: Option<Fence>, expects: &[Expect], writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let operations = expects.len() + writes.len();
-        if operations > COMMIT_MAX {
-            return Err(StoreError::TooLarge { operations });
-        }
-        if fence.is_some_and(|fence| self.revision_of(LEADER) != fence.epoch) {
-            return Err(StoreError::Fenced);
-        }
-        if expects.iter().any(|expect| self.revision_of(&expect.key) != expect.revision) {
-            return Err(StoreError::Conflict);
-        }
-        let leases = writes.iter().filter_map(|write| match write {
-            Write::Put { lease, .. } => *lease,
-            Write::Delete { .. } => None,
-        });
-        if leases.into_iter().any(|lease| !self.leases.contains_key(&lease)) {
-            return Err(StoreError::LeaseGone);
-        }
-        if writes.is_empty() {
-            return Ok(self.revision);
-        }
-        self.revision += 1;
-        for write in writes {
-            self.write(write);
-        }
-        Ok(self.revision)
-    }
-
-    /// Does one change at the current revision.
-    fn write(&mut self, write: Write) {
-        let (key, entry) = match write {
-            Write::Put { key, value, lease } => {
-                let entry = Entry { value: value.into(), revision: self.revision };
-                self.entries.insert(key.clone(), (entry.clone(), lease));
-                (key, Some(entry))
-            }
-            Write::Delete { key } => match self.entries.remove(&key) {
-                Some(_) => (key, None),
-                None => return,
-            },
-        };
-        self.log.push_back((self.revision, key, entry));
-        while self.log.len() > LOG_MAX {
-            self.compacted = self.log.pop_front().map_or(self.compacted, |(revision, ..)| revision);
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        let gone: Vec<_> = self.leases.iter().filter(|(_, (_, end))| *end <= now).map(|(lease, _)| *lease).collect();
-        for lease in gone {
-            self.drop_lease(lease);
-        }
-    }
-
-    fn drop_lease(&mut self, lease: LeaseId) {
-        self.leases.remove(&lease);
-        let keys: Vec<_> =
-            self.entries.iter().filter(|(_, (_, of))| *of == Some(lease)).map(|(key, _)| key.clone()).collect();
-        if keys.is_empty() {
-            return;
-        }
-        self.revision += 1;
-        for key in keys {
-            self.write(Write::Delete { key });
-        }
-    }
-
-    fn changes(&self, prefix: &str, after: Revision) -> Result<Option<Changes>, StoreError> {
-        if after < self.compacted {
-            return Err(StoreError::WatchLost);
-        }
-        if after >= self.revision {
-            return Ok(None);
-        }
-        let keys = self.log.iter().filter(|(revision, key, _)| *revision > after && key.starts_with(prefix));
-        let keys = keys.map(|(_, key, entry)| (key.clone(), entry.clone())).collect();
-        Ok(Some(Changes { revision: self.revision, keys }))
     }
 }
 
@@ -255,7 +148,7 @@ impl Store for Memory {
         writes: Vec<Write>,
     ) -> Result<Revision, StoreError> {
         let lost = self.fault(Call::Commit).await?;
-        let result = self.change(|state| state.commit(fence, &expects, writes));
+        let result = self.change(|state| state.commit(fence, &expects, &writes));
         if lost { Err(self.lost()) } else { result }
     }
 
@@ -266,31 +159,23 @@ impl Store for Memory {
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let lost = self.fault(Call::Lease).await?;
-        let ttl = ttl.max(Duration::from_secs(1));
-        let lease = self.change(|state| {
-            state.last_lease += 1;
-            let lease = LeaseId(state.last_lease);
-            state.leases.insert(lease, (ttl, Instant::now() + ttl));
-            lease
-        });
+        let lease = self.change(|state| state.grant(ttl, Instant::now()));
         if lost { Err(self.lost()) } else { Ok(lease) }
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         let lost = self.fault(Call::Lease).await?;
-        let renewed = self.change(|state| match state.leases.get_mut(&lease) {
-            Some((ttl, end)) => {
-                *end = Instant::now() + *ttl;
-                Ok(())
-            }
-            None => Err(StoreError::LeaseGone),
-        });
+        let renewed = self.change(|state| state.keep_alive(lease, Instant::now()));
         if lost { Err(self.lost()) } else { renewed }
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         let lost = self.fault(Call::Lease).await?;
-        self.change(|state| state.drop_lease(lease));
+        self.change(|state| {
+            let deletions = state.deletions(&[lease]);
+            state.apply(&deletions);
+            state.forget(&[lease]);
+        });
         if lost { Err(self.lost()) } else { Ok(()) }
     }
 
@@ -312,7 +197,7 @@ impl Watch for MemoryWatch {
             let changed = self.store.shared.changed.notified();
             let (changes, next_expiry) = {
                 let state = self.store.shared.lock();
-                (state.changes(&self.prefix, self.after)?, state.leases.values().map(|(_, end)| *end).min())
+                (state.changes(&self.prefix, self.after)?, state.next_expiry())
             };
             if let Some(changes) = changes {
                 if changes.keys.is_empty() {
