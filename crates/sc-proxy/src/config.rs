@@ -1,0 +1,196 @@
+//! What a proxy is told at its start.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use sc_core::routes::AppRoutes;
+use sc_store::Store;
+
+/// Everything a proxy needs to start.
+#[derive(Clone)]
+pub struct Config {
+    /// Addresses that take HTTP traffic; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; 0: as many as this process may use CPUs (cgroup quota and affinity counted).
+    pub threads: usize,
+    /// Where the routes come from.
+    pub source: Source,
+    /// Where the last table and the proxy's id are kept; none: nowhere.
+    pub data: Option<PathBuf>,
+    /// The proxy's id; none: the one kept in `data`, or a random one. Letters, digits, `.`, `_` and `-`.
+    pub id: Option<String>,
+    /// Where stats, metrics and the admin API are served.
+    pub admin: Admin,
+    /// Peers whose `X-Forwarded-*` are believed.
+    pub trust: Vec<Cidr>,
+    /// Bounds of size and time.
+    pub limits: Limits,
+    /// How long running requests may go on after a stop.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// One listener on a free loopback port, the admin API on another, and defaults for all else.
+    pub fn new(source: Source) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            listen: vec![loopback],
+            threads: 0,
+            source,
+            data: None,
+            id: None,
+            admin: Admin::Tcp(loopback),
+            trust: Vec::new(),
+            limits: Limits::default(),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where the routes come from.
+#[derive(Clone)]
+pub enum Source {
+    /// The store itself: watched, and listed whole now and then. The proxy also registers there.
+    Store(Arc<dyn Store>),
+    /// The manager's stream of routes, for a store that only the manager opens. The proxy registers with it.
+    Manager {
+        /// `http://HOST:PORT` or `unix:PATH`.
+        url: String,
+        /// The bearer token, if one is needed.
+        token: Option<String>,
+    },
+    /// A TOML file, watched.
+    File(PathBuf),
+    /// Whatever this process says.
+    Given(tokio::sync::watch::Receiver<Given>),
+}
+
+/// Routes given in process.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Counts the changes; only grows.
+    pub revision: u64,
+    /// All routes.
+    pub apps: Vec<AppRoutes>,
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// On a TCP address; keep it on loopback.
+    Tcp(SocketAddr),
+    /// On a unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        let addr = text.parse().map_err(|_| format!("{text:?} is neither IP:PORT nor unix:PATH"))?;
+        Ok(Self::Tcp(addr))
+    }
+}
+
+/// Bounds of size and time. What an app can choose itself is in [`sc_core::spec::Traffic`].
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Time for a request's head, from its first byte.
+    pub head_timeout: Duration,
+    /// Time a client's connection may be idle.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Fields of a request's head.
+    pub head_fields: usize,
+    /// Time an upstream connection may be idle and still be used. Requests that must not be sent twice use only those
+    /// idle for less than a second.
+    pub upstream_idle: Duration,
+    /// Idle upstream connections per backend and thread.
+    pub upstream_idle_max: usize,
+    /// How much of a request's body is kept so that it can be sent again.
+    pub replay_bytes: usize,
+    /// Client connections in all; further ones wait in the listen queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(65),
+            head_bytes: 64 * 1024,
+            head_fields: 100,
+            upstream_idle: Duration::from_secs(30),
+            upstream_idle_max: 256,
+            replay_bytes: 64 * 1024,
+            connections: 65_536,
+        }
+    }
+}
+
+/// A range of IP addresses, such as `10.0.0.0/8`; a bare address is a range of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Whether the range has the address. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let high = |value: u128, width: u8| value >> (width - self.bits).min(127);
+        match (self.base, addr.to_canonical()) {
+            _ if self.bits == 0 => self.base.is_ipv4() == addr.to_canonical().is_ipv4(),
+            (IpAddr::V4(base), IpAddr::V4(addr)) => high(base.to_bits().into(), 32) == high(addr.to_bits().into(), 32),
+            (IpAddr::V6(base), IpAddr::V6(addr)) => high(base.to_bits(), 128) == high(addr.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is no range of addresses: write it like 10.0.0.0/8");
+        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let base: IpAddr = base.parse().map_err(|_| bad())?;
+        let width = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| bad()))?;
+        if bits > width { Err(bad()) } else { Ok(Self { base, bits }) }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_its_addresses_and_no_others() {
+        let has = |range: &str, addr: &str| range.parse::<Cidr>().unwrap().contains(addr.parse().unwrap());
+        assert!(has("10.0.0.0/8", "10.255.1.2"));
+        assert!(!has("10.0.0.0/8", "11.0.0.0"));
+        assert!(has("10.0.0.1", "10.0.0.1"));
+        assert!(!has("10.0.0.1", "10.0.0.2"));
+        assert!(has("0.0.0.0/0", "1.2.3.4"));
+        assert!(!has("0.0.0.0/0", "::1"));
+        assert!(has("127.0.0.0/8", "::ffff:127.0.0.1"));
+        assert!(has("fd00::/8", "fdff::1"));
+        assert!("10.0.0.0/33".parse::<Cidr>().is_err());
+        assert!("ten".parse::<Cidr>().is_err());
+    }
+}

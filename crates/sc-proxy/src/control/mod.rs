@@ -1,0 +1,164 @@
+//! The control thread: everything that is not a request. It follows the source of routes, builds and swaps tables, keeps the last
+//! one on disk, sends frames, answers the admin API and says that this proxy is there.
+//!
+//! **What `applied` promises.** A frame's `applied` is a revision whose routes every thread serves *and* the disk holds. So a
+//! backend that those routes no longer list gets no request any more, not even from this proxy started anew with the
+//! store dead; and the same frame's in-flight counts, read after `applied`, tell what it still has.
+
+pub(crate) mod disk;
+mod frames;
+pub(crate) mod register;
+mod state;
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use sc_core::records::Proxy;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::{JoinHandle, spawn_local},
+};
+
+pub(crate) use self::state::{Published, State};
+use self::{disk::Disk, register::Registrar};
+use crate::{
+    admin,
+    live::Shared,
+    source::{RouteSource, Update},
+    worker::Signal,
+};
+
+/// How many changes may wait to be worked in before the source has to.
+const UPDATES: usize = 64;
+/// How many frames a slow reader may be behind before it is dropped.
+const FRAMES: usize = 16;
+/// Frames out of turn come no closer than this.
+const URGENT_GAP: Duration = Duration::from_millis(10);
+
+/// What the control thread is made from.
+pub(crate) struct Parts {
+    pub(crate) id: String,
+    pub(crate) boot: String,
+    pub(crate) record: Proxy,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) signal: Arc<watch::Sender<Signal>>,
+    pub(crate) source: SourceSeed,
+    pub(crate) registrar: Option<Registrar>,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) admin: admin::Socket,
+    pub(crate) published: Published,
+    pub(crate) stop: oneshot::Receiver<()>,
+}
+
+/// Makes the source on the control thread, where it stays.
+pub(crate) type SourceSeed = Box<dyn FnOnce() -> Box<dyn RouteSource> + Send>;
+
+/// What the tasks of the control thread share.
+pub(crate) struct Control {
+    pub(crate) state: RefCell<State>,
+    pub(crate) shared: Arc<Shared>,
+    signal: Arc<watch::Sender<Signal>>,
+    frames: broadcast::Sender<Bytes>,
+    /// A frame is wanted now: something has been applied, or a reader has come.
+    frame_now: tokio::sync::Notify,
+}
+
+/// Runs the control thread until it is told to stop.
+///
+/// # Errors
+/// When no runtime can be made, or the admin socket cannot be used.
+pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async {
+        let state =
+            State::new(parts.id.clone(), parts.boot, parts.published, parts.shared.clone(), parts.disk.is_some());
+        let control = Rc::new(Control {
+            state: RefCell::new(state),
+            shared: parts.shared,
+            signal: parts.signal,
+            frames: broadcast::channel(FRAMES).0,
+            frame_now: tokio::sync::Notify::new(),
+        });
+        let (saves, registered) = (watch::channel(()), watch::channel(false));
+        let (updates, incoming) = mpsc::channel(UPDATES);
+        let mut tasks = vec![
+            spawn_local(follow((parts.source)(), updates)),
+            spawn_local(publish(control.clone(), incoming, saves.0)),
+            spawn_local(frames::send(control.clone())),
+            spawn_local(watch_applied(control.clone())),
+            spawn_local(admin::serve(control.clone(), parts.admin)?),
+        ];
+        if let Some(disk) = parts.disk {
+            tasks.push(spawn_local(disk::keep(control.clone(), disk, saves.1)));
+        }
+        let registrar = parts.registrar.map(|r| spawn_local(r.run(parts.id, parts.record, registered.1)));
+        let _ = parts.stop.await;
+        registered.0.send_replace(true);
+        leave(registrar).await;
+        tasks.iter().for_each(JoinHandle::abort);
+        Ok(())
+    })
+}
+
+/// Waits a moment for the registration to be taken back.
+async fn leave(registrar: Option<JoinHandle<()>>) {
+    if let Some(registrar) = registrar {
+        let _ = tokio::time::timeout(Duration::from_secs(2), registrar).await;
+    }
+}
+
+async fn follow(mut source: Box<dyn RouteSource>, updates: mpsc::Sender<Update>) {
+    while updates.send(source.next().await).await.is_ok() {}
+}
+
+/// Works changes into the table. What has piled up meanwhile is one change.
+async fn publish(control: Rc<Control>, mut updates: mpsc::Receiver<Update>, saves: watch::Sender<()>) {
+    while let Some(update) = updates.recv().await {
+        let generation = {
+            let mut state = control.state.borrow_mut();
+            state.merge(update);
+            while let Ok(update) = updates.try_recv() {
+                state.merge(update);
+            }
+            state.publish(Instant::now())
+        };
+        if let Some(generation) = generation {
+            control.signal.send_modify(|signal| signal.generation = generation);
+        }
+        saves.send_replace(());
+        control.applied_moved();
+    }
+}
+
+/// Sends a frame as soon as more is applied than was.
+async fn watch_applied(control: Rc<Control>) {
+    loop {
+        control.shared.applied.notified().await;
+        control.applied_moved();
+    }
+}
+
+impl Control {
+    /// Something that `applied` depends on has changed.
+    pub(crate) fn applied_moved(&self) {
+        if self.state.borrow_mut().applied_anew() {
+            self.frame_now.notify_one();
+        }
+    }
+
+    /// The frames from now on, the next at once.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Bytes> {
+        self.frame_now.notify_one();
+        self.frames.subscribe()
+    }
+
+    /// Whether it can serve: it has a table and is not stopping.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.shared.has_table.load(std::sync::atomic::Ordering::Acquire) && self.signal.borrow().stop_by.is_none()
+    }
+}

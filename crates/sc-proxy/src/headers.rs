@@ -1,0 +1,228 @@
+//! A proxy's duties with a message's fields (RFC 9110 section 7.6), on both ways.
+
+use hyper::{
+    HeaderMap, Method,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+};
+
+/// Where the proxy tells why it answered a request itself.
+pub const REASON: HeaderName = HeaderName::from_static("x-sc-reason");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+const VIA_US: HeaderValue = HeaderValue::from_static("1.1 sc");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const UPGRADES: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// Fields that describe the message itself: naming them in `Connection` takes nothing off.
+const NEVER_HOP_BY_HOP: [HeaderName; 4] = [HOST, CONTENT_LENGTH, VIA, FORWARDED];
+
+/// The protocol that a message asks, or agrees, to change to.
+pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    has_token(headers, &CONNECTION, "upgrade").then(|| protocol.clone())
+}
+
+/// Whether a list field has a token, in any case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Takes off all fields that belong to one connection only, those that `Connection` names as well. A chunked body's
+/// `Transfer-Encoding` goes too: whoever writes the message frames it anew.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        remove_named(headers);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE]
+    {
+        headers.remove(name);
+    }
+}
+
+fn remove_named(headers: &mut HeaderMap) {
+    let values: Vec<_> = headers.get_all(CONNECTION).into_iter().cloned().collect();
+    headers.remove(CONNECTION);
+    let names = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    for name in names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()) {
+        if !NEVER_HOP_BY_HOP.contains(&name) && !name.as_str().starts_with("x-forwarded-") {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Whom a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// The client's address, or that of a proxy before us.
+    pub text: &'a HeaderValue,
+    /// It may speak for others: its `X-Forwarded-*` are kept and added to.
+    pub trusted: bool,
+}
+
+/// Makes a client's request head fit to go on. `host`: the authority it is for; `chunked`: its body has no known length.
+/// Gives back the protocol it wants to change to.
+pub fn forward_request(
+    headers: &mut HeaderMap,
+    host: Option<HeaderValue>,
+    peer: Peer<'_>,
+    chunked: bool,
+) -> Option<HeaderValue> {
+    let upgrade = upgrade_of(headers);
+    let trailers = has_token(headers, &TE, "trailers");
+    remove_hop_by_hop(headers);
+    headers.remove(EXPECT); // we answer 100 ourselves, when the body is first read
+    forwarded(headers, host.as_ref(), peer);
+    if let Some(host) = host {
+        headers.insert(HOST, host);
+    }
+    if chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if trailers {
+        headers.insert(TE, TRAILERS);
+    }
+    if let Some(protocol) = &upgrade {
+        headers.insert(UPGRADE, protocol.clone());
+        headers.insert(CONNECTION, UPGRADES);
+    }
+    headers.append(VIA, VIA_US);
+    upgrade
+}
+
+fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>) {
+    if !peer.trusted {
+        for name in [FORWARDED, PORT, PREFIX, SERVER, REAL_IP] {
+            headers.remove(name);
+        }
+        headers.insert(FOR, peer.text.clone());
+        headers.insert(PROTO, HTTP);
+        match host {
+            Some(host) => headers.insert(FORWARDED_HOST, host.clone()),
+            None => headers.remove(FORWARDED_HOST),
+        };
+        return;
+    }
+    headers.append(FOR, peer.text.clone());
+    headers.entry(PROTO).or_insert(HTTP);
+    if let Some(host) = host {
+        headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
+    }
+}
+
+/// Makes a backend's response head fit to go on; `switching`: it agreed to change the protocol.
+pub fn forward_response(headers: &mut HeaderMap, switching: bool) {
+    let upgrade = if switching { upgrade_of(headers) } else { None };
+    remove_hop_by_hop(headers);
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, UPGRADES);
+    }
+    headers.append(VIA, VIA_US);
+}
+
+/// Whether a request may be sent again when its fate is unknown (RFC 9110 section 9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let mut map = HeaderMap::new();
+        fields.iter().map(field).for_each(|(name, value)| _ = map.append(name, value));
+        map
+    }
+
+    fn text(map: &HeaderMap) -> String {
+        let mut lines: Vec<_> = map.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
+    const TEXT: HeaderValue = HeaderValue::from_static("9.9.9.9");
+
+    fn peer(trusted: bool) -> Peer<'static> {
+        Peer { text: Box::leak(Box::new(TEXT)), trusted }
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_there() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine"),
+            ("connection", "x-forwarded-for, host, content-length"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip"),
+            ("proxy-authorization", "secret"),
+            ("upgrade", "h2c"),
+            ("content-length", "3"),
+            ("host", "a"),
+            ("accept", "*/*"),
+        ]);
+        let upgrade = forward_request(&mut headers, Some(HeaderValue::from_static("a")), peer(false), false);
+        assert_eq!(upgrade, None, "without the token in Connection it is no upgrade");
+        assert_eq!(
+            text(&headers),
+            "accept: */*\ncontent-length: 3\nhost: a\nvia: 1.1 sc\nx-forwarded-for: 9.9.9.9\n\
+             x-forwarded-host: a\nx-forwarded-proto: http"
+        );
+    }
+
+    #[test]
+    fn only_a_trusted_peer_speaks_for_others() {
+        let spoof = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("x-real-ip", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+        ];
+        let mut headers = map(&spoof);
+        forward_request(&mut headers, None, peer(false), false);
+        assert_eq!(text(&headers), "via: 1.1 sc\nx-forwarded-for: 9.9.9.9\nx-forwarded-proto: http");
+        let mut headers = map(&spoof);
+        forward_request(&mut headers, None, peer(true), false);
+        let kept = text(&headers);
+        assert!(kept.contains("x-forwarded-for: 1.1.1.1\nx-forwarded-for: 9.9.9.9"), "{kept}");
+        assert!(kept.contains("x-forwarded-proto: https") && kept.contains("forwarded: for=1.1.1.1"), "{kept}");
+    }
+
+    #[test]
+    fn an_upgrade_passes_both_ways() {
+        let mut request = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
+        assert!(forward_request(&mut request, None, peer(false), false).is_some());
+        assert_eq!((&request["upgrade"], &request["connection"]), (&"websocket".parse().unwrap(), &UPGRADES));
+        let mut response = map(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        forward_response(&mut response, true);
+        assert_eq!(text(&response), "connection: upgrade\nupgrade: websocket\nvia: 1.1 sc");
+        let mut response = map(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        forward_response(&mut response, false);
+        assert_eq!(text(&response), "via: 1.1 sc");
+    }
+
+    #[test]
+    fn what_may_be_sent_twice() {
+        assert!(is_idempotent(&Method::GET) && is_idempotent(&Method::PUT));
+        assert!(!is_idempotent(&Method::POST) && !is_idempotent(&Method::PATCH));
+    }
+}

@@ -1,0 +1,228 @@
+//! One app: as the table has it ([`App`]) and as it lives on from table to table ([`AppLive`]).
+
+use std::sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering::*};
+
+use sc_core::{
+    AppId,
+    spec::{RouteSpec, Traffic},
+    stats::{AppStats, Histogram},
+};
+
+use super::{Backend, queue::Queue};
+use crate::{
+    balance::{
+        health::{self, Standing},
+        pick::{Candidate, pick},
+    },
+    counters::{Block, Buckets},
+};
+
+/// Names of the counters in an app's block.
+pub struct Slot;
+
+#[allow(missing_docs)]
+impl Slot {
+    pub const ARRIVALS: usize = 0;
+    pub const HELD: usize = 1;
+    pub const REJECTED: usize = 2;
+    pub const RETRIES: usize = 3;
+    pub const STREAMS_OPENED: usize = 4;
+    pub const STREAMS_CLOSED: usize = 5;
+    /// Five of them: 1xx to 5xx, as the clients got them.
+    pub const ANSWERS: usize = 6;
+    pub const COUNT: usize = 11;
+}
+
+/// An app in one table.
+#[derive(Debug)]
+pub struct App {
+    /// Its name.
+    pub id: AppId,
+    /// Which requests are its own.
+    pub routes: Vec<RouteSpec>,
+    /// How they are treated.
+    pub traffic: Traffic,
+    /// Requests are refused at once.
+    pub stopped: bool,
+    /// Where they may go.
+    pub members: Vec<Member>,
+    /// All members have the same weight.
+    pub even: bool,
+    /// What lives on.
+    pub live: Arc<AppLive>,
+}
+
+/// A backend in one table.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// Its share of the traffic.
+    pub weight: u32,
+    /// The version it runs.
+    pub version: u64,
+}
+
+/// What came of looking for a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// This member; a place with it is taken.
+    Member {
+        /// Its place in [`App::members`].
+        at: usize,
+        /// The request is the one that tries an ejected backend.
+        trial: bool,
+    },
+    /// All that may be used are at their limit.
+    Full,
+    /// Every one was tried already.
+    Tried,
+    /// There is none.
+    Empty,
+}
+
+impl App {
+    /// Chooses a backend that was not `tried` (serial numbers) and takes a place with it. `now`: milliseconds since the epoch.
+    pub fn choose(&self, tried: &[u64], mut dice: impl FnMut() -> u32, now: impl Fn() -> u64) -> Choice {
+        let limit = self.traffic.max_in_flight;
+        // Each round but the last lost a race for a place or a trial against another thread.
+        for _ in 0..4 {
+            let view = |i| self.candidate(i, tried, limit, &now);
+            let Some(at) = pick(self.members.len(), self.even, (dice(), dice()), view) else { break };
+            let backend = &self.members[at].backend;
+            let trial = backend.standing(&now) == Standing::Trial;
+            if trial && !backend.begin_trial(now()) {
+                continue;
+            }
+            if backend.enter(limit) {
+                return Choice::Member { at, trial };
+            }
+            if trial {
+                backend.abandon_trial();
+            }
+        }
+        match self.members.iter().any(|m| !tried.contains(&m.backend.serial)) {
+            true => Choice::Full,
+            false if self.members.is_empty() => Choice::Empty,
+            false => Choice::Tried,
+        }
+    }
+
+    fn candidate(&self, i: usize, tried: &[u64], limit: Option<u32>, now: &impl Fn() -> u64) -> Candidate {
+        let member = &self.members[i];
+        let in_flight = member.backend.in_flight();
+        let room = limit.is_none_or(|limit| in_flight < limit);
+        let usable = room && !tried.contains(&member.backend.serial);
+        let eligible = usable
+            && (member.backend.standing(now) != Standing::Ejected
+                || health::panics(self.members.len(), self.ejected())
+                || self.only_ejected_left(tried));
+        Candidate { in_flight, weight: member.weight, eligible }
+    }
+
+    /// Whether all backends that were not tried are ejected ones: better one of them than none.
+    fn only_ejected_left(&self, tried: &[u64]) -> bool {
+        self.members.iter().all(|m| tried.contains(&m.backend.serial) || m.backend.is_ejected())
+    }
+
+    fn ejected(&self) -> usize {
+        self.members.iter().filter(|m| m.backend.is_ejected()).count()
+    }
+
+    /// Whether another of its backends may be ejected.
+    pub fn may_eject(&self) -> bool {
+        health::may_eject(self.members.len(), self.ejected())
+    }
+}
+
+/// What of an app lives on from table to table.
+#[derive(Debug)]
+pub struct AppLive {
+    /// Counts the apps of this boot: what threads keep their own state of it by.
+    pub serial: u64,
+    /// Its name.
+    pub id: AppId,
+    /// Requests that wait for a backend, first come first served.
+    pub(super) queue: Queue,
+    /// How many wait.
+    pub(super) held: AtomicU64,
+    shards: Box<[OnceLock<Box<AppShard>>]>,
+}
+
+/// One thread's counters of one app.
+#[derive(Debug, Default)]
+pub struct AppShard {
+    /// See [`Slot`].
+    pub counts: Block<{ Slot::COUNT }>,
+    /// Time spent waiting for a backend.
+    pub queue: Buckets,
+    /// Time from a request's head to the head of its answer, waiting and retries included.
+    pub duration: Buckets,
+}
+
+/// An app's counters that are not in [`AppStats`], for the metrics.
+#[derive(Debug, Default)]
+pub struct AppTotals {
+    /// Answers by class, 1xx to 5xx, as the clients got them.
+    pub answers: [u64; 5],
+    /// Time from a request's head to the head of its answer.
+    pub duration: Histogram,
+}
+
+impl AppLive {
+    pub(super) fn new(serial: u64, id: AppId, threads: usize) -> Self {
+        let shards = (0..threads).map(|_| OnceLock::new()).collect();
+        Self { serial, id, queue: Queue::default(), held: AtomicU64::new(0), shards }
+    }
+
+    /// A thread's counters; only that thread may write them.
+    pub fn shard(&self, thread: usize) -> &AppShard {
+        self.shards[thread].get_or_init(Default::default)
+    }
+
+    /// Adds one to a counter of a thread.
+    pub fn count(&self, thread: usize, slot: usize) {
+        self.shard(thread).counts.write(|w| w.add(slot, 1));
+    }
+
+    /// A place became free or the table changed: the first that waits looks again.
+    pub fn wake(&self) {
+        self.queue.wake_one();
+    }
+
+    /// How many wait.
+    pub fn held(&self) -> u64 {
+        self.held.load(SeqCst)
+    }
+
+    /// Whether any wait.
+    pub fn has_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The sum over all threads, without the backends.
+    pub fn stats(&self) -> AppStats {
+        let mut stats = AppStats { held: self.held(), ..Default::default() };
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            let counts = shard.counts.read();
+            stats.arrivals += counts[Slot::ARRIVALS];
+            stats.held_total += counts[Slot::HELD];
+            stats.rejected += counts[Slot::REJECTED];
+            stats.retries += counts[Slot::RETRIES];
+            stats.streams += counts[Slot::STREAMS_OPENED] - counts[Slot::STREAMS_CLOSED];
+            shard.queue.add_to(&mut stats.queue);
+        }
+        stats
+    }
+
+    /// What the metrics show beside.
+    pub fn totals(&self) -> AppTotals {
+        let mut totals = AppTotals::default();
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            let counts = shard.counts.read();
+            totals.answers.iter_mut().zip(&counts[Slot::ANSWERS..]).for_each(|(sum, n)| *sum += n);
+            shard.duration.add_to(&mut totals.duration);
+        }
+        totals
+    }
+}

@@ -1,0 +1,237 @@
+//! Carries live state from table to table: the same replica at the same address is the same [`Backend`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sc_core::{AppId, ReplicaId, routes::AppRoutes};
+
+use super::{App, AppLive, Backend, Member, Table};
+use crate::table::{Clash, RouteTable};
+
+/// How long a backend that has left the table stays known after its last request: its last counts are still reported, and
+/// if it comes back they go on.
+const KEEP: Duration = Duration::from_secs(15);
+
+/// Everything that lives on from table to table. Owned by the control thread.
+#[derive(Debug)]
+pub struct Registry {
+    threads: usize,
+    serial: u64,
+    generation: u64,
+    apps: BTreeMap<AppId, Known<AppLive>>,
+    backends: HashMap<(ReplicaId, SocketAddr), Known<Backend>>,
+}
+
+#[derive(Debug)]
+struct Known<T> {
+    value: Arc<T>,
+    /// When it was last listed, or last had requests.
+    used: Instant,
+}
+
+impl Registry {
+    /// For so many threads.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, serial: 0, generation: 0, apps: BTreeMap::new(), backends: HashMap::new() }
+    }
+
+    /// The table of these routes. Backends that are not in it any more are marked so; what is unchanged since `previous` is
+    /// taken from there.
+    pub fn table(
+        &mut self,
+        routes: &BTreeMap<AppId, Arc<AppRoutes>>,
+        previous: &Table,
+        now: Instant,
+    ) -> (Table, Vec<Clash>) {
+        let (route_table, clashes) = RouteTable::new(routes.values().map(|app| &**app));
+        let apps: Vec<_> = routes.values().map(|app| self.app(app, previous, now)).collect();
+        self.mark_listed(&apps);
+        let by_id = apps.iter().enumerate().map(|(n, app)| (app.id.clone(), n)).collect();
+        self.generation += 1;
+        (Table { routes: route_table, apps, by_id, generation: self.generation }, clashes)
+    }
+
+    fn app(&mut self, routes: &AppRoutes, previous: &Table, now: Instant) -> Arc<App> {
+        let members: Vec<_> = routes
+            .backends
+            .iter()
+            .map(|b| Member { backend: self.backend(&b.replica, b.addr, now), weight: b.weight, version: b.version })
+            .collect();
+        let app = App {
+            id: routes.app.clone(),
+            routes: routes.routes.clone(),
+            traffic: routes.traffic.clone(),
+            stopped: routes.stopped,
+            even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
+            members,
+            live: self.live(&routes.app, now),
+        };
+        let before = previous.app(&app.id).map(|n| &previous.apps[n]);
+        before.filter(|before| before.is_same_as(&app)).cloned().unwrap_or_else(|| Arc::new(app))
+    }
+
+    fn backend(&mut self, replica: &ReplicaId, addr: SocketAddr, now: Instant) -> Arc<Backend> {
+        let (serial, threads) = (&mut self.serial, self.threads);
+        let known = self.backends.entry((replica.clone(), addr)).or_insert_with(|| {
+            *serial += 1;
+            Known { value: Arc::new(Backend::new(*serial, replica.clone(), addr, threads)), used: now }
+        });
+        known.used = now;
+        known.value.clone()
+    }
+
+    fn live(&mut self, id: &AppId, now: Instant) -> Arc<AppLive> {
+        let (serial, threads) = (&mut self.serial, self.threads);
+        let known = self.apps.entry(id.clone()).or_insert_with(|| {
+            *serial += 1;
+            Known { value: Arc::new(AppLive::new(*serial, id.clone(), threads)), used: now }
+        });
+        known.used = now;
+        known.value.clone()
+    }
+
+    fn mark_listed(&self, apps: &[Arc<App>]) {
+        let listed: std::collections::HashSet<u64> =
+            apps.iter().flat_map(|app| &app.members).map(|m| m.backend.serial).collect();
+        for known in self.backends.values() {
+            known.value.set_listed(listed.contains(&known.value.serial));
+        }
+    }
+
+    /// Forgets what left the table and has had nothing to do for a while. Called every second.
+    pub fn sweep(&mut self, table: &Table, now: Instant) {
+        let stays = |used: &mut Instant, busy: bool| {
+            if busy {
+                *used = now;
+            }
+            now.saturating_duration_since(*used) < KEEP
+        };
+        self.backends.retain(|_, k| stays(&mut k.used, k.value.is_listed() || k.value.in_flight() > 0));
+        let busy: std::collections::HashSet<&AppId> = self.backends.keys().map(|(replica, _)| &replica.app).collect();
+        let in_use = |live: &AppLive| table.app(&live.id).is_some() || busy.contains(&live.id) || live.held() > 0;
+        self.apps.retain(|_, k| stays(&mut k.used, in_use(&k.value)));
+    }
+
+    /// All apps that are known, listed or not.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<AppLive>> {
+        self.apps.values().map(|known| &known.value)
+    }
+
+    /// All backends that are known, listed or not.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.backends.values().map(|known| &known.value)
+    }
+}
+
+impl App {
+    fn is_same_as(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Member, &Member)| {
+            Arc::ptr_eq(&a.backend, &b.backend) && a.weight == b.weight && a.version == b.version
+        };
+        Arc::ptr_eq(&self.live, &other.live)
+            && (&self.routes, &self.traffic, self.stopped) == (&other.routes, &other.traffic, other.stopped)
+            && self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sc_core::{routes::BackendRoute, spec::Traffic};
+
+    use super::*;
+    use crate::live::Choice;
+
+    fn routes(name: &str, replicas: &[u64]) -> BTreeMap<AppId, Arc<AppRoutes>> {
+        let app = AppId::in_default(name).unwrap();
+        let backend = |n: &u64| BackendRoute {
+            replica: ReplicaId::new(&app, *n),
+            addr: ([127, 0, 0, 1], 1000 + *n as u16).into(),
+            weight: 1,
+            version: 1,
+        };
+        let backends = replicas.iter().map(backend).collect();
+        let traffic = Traffic { max_in_flight: Some(1), ..Default::default() };
+        let routes = AppRoutes {
+            v: 1,
+            app: app.clone(),
+            routes: vec![],
+            backends,
+            traffic,
+            stopped: false,
+            extra: Default::default(),
+        };
+        BTreeMap::from([(app, Arc::new(routes))])
+    }
+
+    #[test]
+    fn live_state_is_carried_over_and_forgotten_only_when_idle() {
+        let (mut registry, start) = (Registry::new(1), Instant::now());
+        let later = |s| start + Duration::from_secs(s);
+        let (first, _) = registry.table(&routes("web", &[1, 2]), &Table::default(), start);
+        let one = first.apps[0].members[0].backend.clone();
+        assert!(one.enter(None));
+        let (second, _) = registry.table(&routes("web", &[2, 3]), &first, start);
+        assert!(!one.is_listed() && second.generation == 2);
+        assert!(Arc::ptr_eq(&first.apps[0].members[1].backend, &second.apps[0].members[0].backend));
+        registry.sweep(&second, later(100));
+        assert!(registry.backends().any(|b| Arc::ptr_eq(b, &one)), "it has a request in flight");
+        let (third, _) = registry.table(&routes("web", &[1, 2]), &second, later(100));
+        assert!(Arc::ptr_eq(&third.apps[0].members[0].backend, &one) && one.is_listed());
+        one.leave();
+        let (empty, _) = registry.table(&BTreeMap::new(), &third, later(101));
+        registry.sweep(&empty, later(110));
+        assert_eq!((registry.apps().count(), registry.backends().count()), (1, 3), "not yet");
+        registry.sweep(&empty, later(130));
+        registry.sweep(&empty, later(150));
+        assert_eq!((registry.apps().count(), registry.backends().count()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_unchanged_stays_the_same() {
+        let (mut registry, now) = (Registry::new(1), Instant::now());
+        let (first, _) = registry.table(&routes("web", &[1, 2]), &Table::default(), now);
+        let (second, _) = registry.table(&routes("web", &[1, 2]), &first, now);
+        assert!(Arc::ptr_eq(&first.apps[0], &second.apps[0]));
+    }
+
+    #[test]
+    fn a_choice_respects_limits_and_what_was_tried() {
+        let (mut registry, now) = (Registry::new(1), Instant::now());
+        let (table, _) = registry.table(&routes("web", &[1, 2]), &Table::default(), now);
+        let app = &table.apps[0];
+        let mut dice = 0u32;
+        let mut choose = |tried: &[u64]| {
+            dice = dice.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            app.choose(tried, || dice, || 0)
+        };
+        let first = choose(&[]);
+        let second = choose(&[]);
+        assert!(matches!((first, second), (Choice::Member { at: a, .. }, Choice::Member { at: b, .. }) if a != b));
+        assert_eq!(choose(&[]), Choice::Full);
+        app.members.iter().for_each(|m| m.backend.leave());
+        let serials: Vec<_> = app.members.iter().map(|m| m.backend.serial).collect();
+        assert!(matches!(choose(&serials[..1]), Choice::Member { at: 1, .. }));
+        assert_eq!(choose(&serials), Choice::Tried);
+    }
+
+    #[test]
+    fn an_ejected_backend_is_passed_over_until_its_trial() {
+        let (mut registry, now) = (Registry::new(1), Instant::now());
+        let (table, _) = registry.table(&routes("web", &[1, 2]), &Table::default(), now);
+        let app = &table.apps[0];
+        (0..3).for_each(|_| app.members[0].backend.failed(0, app.may_eject()));
+        assert!(app.members[0].backend.is_ejected() && !app.may_eject());
+        (0..3).for_each(|_| app.members[1].backend.failed(0, app.may_eject()));
+        assert!(!app.members[1].backend.is_ejected(), "at most half");
+        assert_eq!(app.choose(&[], || 0, || 10), Choice::Member { at: 1, trial: false });
+        assert_eq!(app.choose(&[], || 0, || 10), Choice::Full);
+        assert_eq!(app.choose(&[], || 0, || 10_000), Choice::Member { at: 0, trial: true });
+        app.members[0].backend.succeeded();
+        assert!(!app.members[0].backend.is_ejected());
+    }
+}

@@ -1,0 +1,138 @@
+//! The proxy as a program: what was typed becomes a [`Config`], then it serves until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser};
+use sc_proxy::{Admin, Cidr, Config, Running, Source};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Balances HTTP requests over the replicas of many apps; its routes change with no reload.
+///
+/// Routes come from one of three sources: a file, etcd, or the manager. The admin API has /stats, /metrics, /routes, /healthz and
+/// /readyz. SIGTERM or SIGINT: stop accepting, finish what runs, exit 0; a second one: exit at once.
+#[derive(Parser)]
+#[command(name = "sc-proxy", version)]
+struct Cli {
+    /// Take HTTP traffic here, as IP:PORT; may be given several times
+    #[arg(long, env = "SC_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Worker threads [default: as many as there are CPUs to use]
+    #[arg(long, env = "SC_THREADS", default_value_t = 0, hide_default_value = true, value_name = "N")]
+    threads: usize,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// This proxy's name [default: one kept in the data folder, or a random one]
+    #[arg(long, env = "SC_PROXY_ID", value_name = "ID")]
+    id: Option<String>,
+    /// Keep the last routes and the id in this folder, to start with manager and store dead
+    #[arg(long, env = "SC_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Serve stats, metrics and the admin API here: IP:PORT or unix:PATH
+    #[arg(long, env = "SC_ADMIN", default_value = "127.0.0.1:9901", value_name = "ADDR")]
+    admin: Admin,
+    /// Believe the X-Forwarded-* fields of these peers, as 10.0.0.0/8; may be given several times
+    #[arg(long, env = "SC_TRUST", value_delimiter = ',', value_name = "CIDR")]
+    trust: Vec<Cidr>,
+    /// Let running requests finish for so many seconds after SIGTERM
+    #[arg(long, env = "SC_GRACE", default_value = "30s", value_parser = seconds, value_name = "TIME")]
+    grace: Duration,
+    /// What to log: error, warn, info, debug, trace, or by module as in `sc_proxy=debug`
+    #[arg(long, env = "SC_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct SourceArgs {
+    /// Routes from this TOML file, which is watched
+    #[arg(long, env = "SC_ROUTES_FILE", value_name = "FILE", conflicts_with_all = ["manager", "etcd"])]
+    routes_file: Option<PathBuf>,
+    /// Routes from the manager at http://HOST:PORT or unix:PATH
+    #[arg(long, env = "SC_MANAGER", value_name = "URL", conflicts_with = "etcd")]
+    manager: Option<String>,
+    /// File that holds the manager's token
+    #[arg(long, env = "SC_TOKEN_FILE", value_name = "FILE", requires = "manager")]
+    token_file: Option<PathBuf>,
+    /// Routes from etcd at http[s]://HOST:PORT; may be given several times
+    #[arg(long, env = "SC_ETCD", value_delimiter = ',', value_name = "URL")]
+    etcd: Vec<String>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.strip_suffix('s').unwrap_or(text);
+    digits.parse().map(Duration::from_secs).map_err(|_| format!("{text:?} is no number of seconds, like 30s"))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
+        eprintln!("sc-proxy: --log {:?}: {error}; logging at `info`", cli.log);
+        tracing_subscriber::EnvFilter::new("info")
+    });
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sc-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let running = sc_proxy::start(cli.config().await?)?;
+        tracing::info!(listen = ?running.listen, admin = running.stats, id = running.id, "serving");
+        let mut told = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
+        told().await;
+        tracing::info!("stopping: running requests may finish");
+        tokio::select! {
+            () = Running::stop(running) => tracing::info!("stopped"),
+            () = told() => tracing::warn!("told twice: stopped at once"),
+        }
+        Ok(())
+    })
+}
+
+impl Cli {
+    async fn config(self) -> anyhow::Result<Config> {
+        let mut config = Config::new(self.source.source().await?);
+        config.listen = self.listen;
+        config.threads = self.threads;
+        config.data = self.data;
+        config.id = self.id;
+        config.admin = self.admin;
+        config.trust = self.trust;
+        config.grace = self.grace;
+        Ok(config)
+    }
+}
+
+impl SourceArgs {
+    async fn source(self) -> anyhow::Result<Source> {
+        if let Some(file) = self.routes_file {
+            return Ok(Source::File(file));
+        }
+        let Some(url) = self.manager else { return etcd(self.etcd).await };
+        let read = |path: PathBuf| {
+            let token = std::fs::read_to_string(&path);
+            let token = token.with_context(|| format!("cannot read the manager's token in {}", path.display()))?;
+            match token.trim() {
+                "" => bail!("the token file {} is empty", path.display()),
+                token => Ok(token.to_owned()),
+            }
+        };
+        Ok(Source::Manager { url, token: self.token_file.map(read).transpose()? })
+    }
+}
+
+async fn etcd(_urls: Vec<String>) -> anyhow::Result<Source> {
+    bail!("this build has no etcd in it: build with `--features etcd`, or use --manager or --routes-file")
+}

@@ -1,0 +1,310 @@
+//! Routes from a TOML file, for a proxy that stands alone:
+//!
+//! ```toml
+//! [[route]]
+//! app = "web"
+//! host = "web.example.com"            # left out: any host
+//! path = "/"                          # left out: all paths
+//! strip = false                       # take the prefix off before the request goes on
+//! backends = ["127.0.0.1:9000"]       # the same for all routes of an app
+//! ```
+//!
+//! The file is looked at four times a second. A new version is taken whole or not at all.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use sc_core::{
+    AppId, ReplicaId,
+    routes::{AppRoutes, BackendRoute},
+    spec::{RouteSpec, Traffic},
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{RouteSource, Update};
+use crate::table::host_pattern;
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Why a routes file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be read.
+    #[error("cannot read the routes file {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What it says is not right.
+    #[error("the routes file {} is refused:\n{text}", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Line, column and what is wrong there.
+        text: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoutesFile {
+    #[serde(default)]
+    route: Vec<Spanned<Entry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    app: AppId,
+    host: Option<Host>,
+    #[serde(default = "root")]
+    path: RoutePath,
+    #[serde(default)]
+    strip: bool,
+    backends: Option<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Host(String);
+
+impl TryFrom<String> for Host {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        host_pattern(&text).map(Self)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct RoutePath(String);
+
+impl TryFrom<String> for RoutePath {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with('/') { Ok(Self(text)) } else { Err(format!("{text:?} is no path: it must start with /")) }
+    }
+}
+
+fn root() -> RoutePath {
+    RoutePath("/".to_owned())
+}
+
+/// Reads the text of a routes file. `number` gives each backend of an app the number of its made-up replica.
+///
+/// # Errors
+/// Line, column and what is wrong there.
+pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> Result<Vec<AppRoutes>, String> {
+    let file: RoutesFile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut apps: BTreeMap<AppId, (Vec<RouteSpec>, Option<Vec<SocketAddr>>)> = BTreeMap::new();
+    let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
+    for entry in file.route {
+        let at = place(text, entry.span().start);
+        let Entry { app, host, path, strip, backends } = entry.into_inner();
+        let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip };
+        let key = RouteSpec { strip: false, path: route.path.trim_end_matches('/').to_owned(), ..route.clone() };
+        if let Some(other) = owners.insert(key, app.clone()) {
+            let host = route.host.as_deref().unwrap_or("any host");
+            return Err(format!("{at}: {host} {} is already routed to {other}", route.path));
+        }
+        let (routes, known) = apps.entry(app.clone()).or_default();
+        routes.push(route);
+        match (&known, backends) {
+            (Some(known), Some(new)) if *known != new => {
+                return Err(format!(
+                    "{at}: app {app} has other backends above; give all its routes the same, or only one"
+                ));
+            }
+            (_, Some(new)) => *known = Some(new),
+            _ => {}
+        }
+    }
+    let finish = |(app, (routes, backends)): (AppId, (_, Option<Vec<SocketAddr>>))| {
+        let mut backends = backends.unwrap_or_default();
+        let mut seen = std::collections::HashSet::new();
+        backends.retain(|addr| seen.insert(*addr));
+        let backend = |addr: SocketAddr| BackendRoute {
+            replica: ReplicaId::new(&app, number(&app, addr)),
+            addr,
+            weight: 1,
+            version: 0,
+        };
+        let backends = backends.into_iter().map(backend).collect();
+        let (traffic, extra) = (Traffic::default(), Default::default());
+        AppRoutes { v: 1, app, routes, backends, traffic, stopped: false, extra }
+    };
+    Ok(apps.into_iter().map(finish).collect())
+}
+
+fn place(text: &str, at: usize) -> String {
+    let before = &text[..at.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1;
+    format!("line {line}, column {column}")
+}
+
+/// Follows a routes file.
+pub(crate) struct FileSource {
+    path: PathBuf,
+    /// An address keeps its number while this process runs, so that its counters go on.
+    numbers: HashMap<(AppId, SocketAddr), u64>,
+    next: HashMap<AppId, u64>,
+    seen: Option<Stamp>,
+    revision: u64,
+    first: Option<Vec<AppRoutes>>,
+    broken: bool,
+}
+
+type Stamp = (SystemTime, u64, u64);
+
+impl FileSource {
+    /// Reads the file for the first time.
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
+        let (path, numbers, next) = (path.to_owned(), HashMap::new(), HashMap::new());
+        let mut source = Self { path, numbers, next, seen: None, revision: 0, first: None, broken: false };
+        source.seen = source.stamp();
+        source.first = Some(source.read()?);
+        Ok(source)
+    }
+
+    /// What changes when the file is written or replaced.
+    fn stamp(&self) -> Option<Stamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(&self.path).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    }
+
+    fn read(&mut self) -> Result<Vec<AppRoutes>, FileError> {
+        let path = || self.path.clone();
+        let text = std::fs::read_to_string(&self.path).map_err(|source| FileError::Read { path: path(), source })?;
+        let (numbers, next) = (&mut self.numbers, &mut self.next);
+        let number = |app: &AppId, addr: SocketAddr| {
+            *numbers.entry((app.clone(), addr)).or_insert_with(|| {
+                let next = next.entry(app.clone()).or_default();
+                *next += 1;
+                *next
+            })
+        };
+        parse(&text, number).map_err(|text| FileError::Content { path: self.path.clone(), text })
+    }
+
+    fn update(&mut self, apps: Vec<AppRoutes>) -> Update {
+        self.revision += 1;
+        Update { revision: self.revision, whole: true, put: apps, ..Update::default() }
+    }
+}
+
+#[async_trait(?Send)]
+impl RouteSource for FileSource {
+    async fn next(&mut self) -> Update {
+        if let Some(first) = self.first.take() {
+            return self.update(first);
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let stamp = self.stamp();
+            if stamp == self.seen {
+                continue;
+            }
+            match self.read() {
+                Ok(apps) => {
+                    self.seen = stamp;
+                    self.broken = false;
+                    tracing::info!(path = %self.path.display(), apps = apps.len(), "new routes");
+                    return self.update(apps);
+                }
+                // A file that is not there may be about to be replaced: looked at again each time, told once.
+                Err(error) => {
+                    if !matches!(error, FileError::Read { .. }) {
+                        self.seen = stamp;
+                        self.broken = false;
+                    }
+                    if !std::mem::replace(&mut self.broken, true) {
+                        let error = crate::start::chain(&error);
+                        tracing::error!(error, "the last good routes serve on");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<AppRoutes>, String> {
+        let mut n = 0;
+        parse(text, |_, _| {
+            n += 1;
+            n
+        })
+    }
+
+    #[test]
+    fn a_file() {
+        let apps = read(
+            r#"
+            [[route]]
+            app = "web"
+            host = "Web.localhost"
+            backends = ["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9000"]
+            [[route]]
+            app = "web"
+            path = "/more/"
+            [[route]]
+            app = "api"
+            path = "/api"
+            strip = true
+            backends = ["[::1]:80"]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(apps.iter().map(|app| app.app.to_string()).collect::<Vec<_>>(), ["api", "web"]);
+        assert!(apps[0].routes[0].strip);
+        assert_eq!(apps[1].routes.len(), 2);
+        assert_eq!(apps[1].routes[0].host.as_deref(), Some("web.localhost"));
+        assert_eq!(apps[1].backends.len(), 2);
+        assert_eq!(read("").unwrap(), vec![]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, place, why) in [
+            ("[[route]]\napp = \"Web\"\n", "line 2", "lower-case letter"),
+            ("[[route]]\napp = \"web\"\nbackends = [\"localhost:80\"]", "line 3", "socket address"),
+            ("[[route]]\napp = \"web\"\nhots = \"x\"", "line 3", "unknown field"),
+            ("[[route]]\napp = \"web\"\nhost = \"a:80\"", "line 3", "no port"),
+            ("[[route]]\napp = \"web\"\npath = \"x\"", "line 3", "start with /"),
+            ("[[route]]\nhost = \"x\"", "line 1", "missing field `app`"),
+            ("[[route]\n", "line 1", "unclosed"),
+            ("x = 1", "line 1", "unknown field"),
+            ("[[route]]\napp = \"a\"\n\n[[route]]\napp = \"b\"", "line 4, column 1", "already routed to a"),
+            (
+                "[[route]]\napp = \"a\"\nbackends = []\n[[route]]\napp = \"a\"\npath = \"/x\"\nbackends = [\"1.1.1.1:1\"]",
+                "line 4, column 1",
+                "other backends",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(place) && error.contains(why), "{text:?} gave\n{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\[\\[route\\]\\]|app|host|path|=|\"|/|a|\n|\\[|\\]|:|1|ü| ){0,40}") {
+            let _ = read(&text);
+        }
+    }
+}

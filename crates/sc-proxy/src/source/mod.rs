@@ -1,0 +1,63 @@
+//! Where routes come from: one small trait, four sources.
+//!
+//! A source never fails: what it cannot reach it waits for, saying so, and what it cannot read it leaves as it was. The last
+//! good table serves on meanwhile.
+
+pub mod file;
+mod given;
+pub(crate) mod link;
+mod manager;
+mod store;
+
+use async_trait::async_trait;
+use sc_core::{AppId, routes::AppRoutes};
+
+pub(crate) use self::{file::FileSource, given::GivenSource, manager::ManagerSource, store::StoreSource};
+
+/// What changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Update {
+    /// Everything up to this revision is included.
+    pub revision: u64,
+    /// `put` is all there is (and `keep`); else only what changed follows.
+    pub whole: bool,
+    /// New or changed.
+    pub put: Vec<AppRoutes>,
+    /// Gone.
+    pub delete: Vec<AppId>,
+    /// There, but not readable: the last good routes of these stay.
+    pub keep: Vec<AppId>,
+}
+
+/// A source of routes.
+#[async_trait(?Send)]
+pub trait RouteSource {
+    /// Waits for the next change; the first is whole. Not called again before it has answered.
+    async fn next(&mut self) -> Update;
+}
+
+/// Waits between attempts: doubling from 100 ms to 5 s, each cut by up to a half at random so that many proxies do not come
+/// back at once.
+#[derive(Debug, Default)]
+pub(crate) struct BackOff {
+    failures: u32,
+}
+
+impl BackOff {
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        let longest =
+            std::time::Duration::from_millis(100 << self.failures.min(6)).min(std::time::Duration::from_secs(5));
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(longest.mul_f64(1.0 - random() / 2.0)).await;
+    }
+}
+
+/// A random number from 0 to 1.
+pub(crate) fn random() -> f64 {
+    let hash = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0u8);
+    (hash >> 11) as f64 / (1u64 << 53) as f64
+}

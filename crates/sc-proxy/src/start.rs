@@ -1,0 +1,367 @@
+//! Starting and stopping a proxy.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use sc_core::records::Proxy;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    admin,
+    config::{Admin, Config, Source},
+    control::{self, Parts, Published, SourceSeed, disk, disk::Disk, register::Registrar},
+    live::Shared,
+    source::{self, FileSource, GivenSource, ManagerSource, StoreSource, file::FileError, link::Link},
+    worker::{self, Plan, Signal},
+};
+
+/// How many connections may wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nowhere to listen.
+    #[error("give at least one address to listen on")]
+    NoListen,
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}: {hint}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// What to do.
+        hint: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin address cannot be listened on.
+    #[error("cannot serve the admin API on {addr}: {hint}")]
+    Admin {
+        /// Which.
+        addr: String,
+        /// What to do.
+        hint: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {}", path.display())]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The id is not valid.
+    #[error("{0:?} is no valid id: use 1 to 64 letters, digits, '.', '_' and '-'")]
+    Id(String),
+    /// The manager's address is not valid.
+    #[error("{0}")]
+    Manager(String),
+    /// The routes file is not right.
+    #[error(transparent)]
+    Routes(#[from] FileError),
+    /// The system gives no more threads.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running proxy. Dropping it stops it at once, without waiting.
+pub struct Running {
+    /// Where it takes traffic.
+    pub listen: Vec<SocketAddr>,
+    /// Where its stats stream and admin API are: `http://IP:PORT` or `unix:PATH`.
+    pub stats: String,
+    /// Its id.
+    pub id: String,
+    /// Changes with every start.
+    pub boot: String,
+    grace: Duration,
+    signal: Arc<watch::Sender<Signal>>,
+    workers: Vec<JoinHandle<()>>,
+    control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    socket: Option<PathBuf>,
+}
+
+/// Starts a proxy: it serves when this returns. It runs on threads of its own and needs no runtime of the caller's, but a
+/// [`Source::Store`] needs the one that its store lives on.
+///
+/// # Errors
+/// When an address is taken, the data folder or the routes file is not usable, or the configuration makes no sense. Nothing is
+/// left behind then.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    let threads = threads(config.threads);
+    let (kind, keeps) = match &config.source {
+        Source::Store(_) => ("store", true),
+        Source::Manager { .. } => ("manager", true),
+        Source::File(_) | Source::Given(_) => ("", false),
+    };
+    let id = id(&config)?;
+    let boot = random_name();
+    let (source, registrar) = source(&config.source)?;
+    let disk = config.data.as_deref().filter(|_| keeps).map(|data| Disk::new(data, kind));
+    let (listen, listeners) = listen(&config.listen, threads)?;
+    let (admin, stats, socket) = bind_admin(&config.admin)?;
+
+    let shared = Arc::new(Shared::new(threads));
+    let published = Published::first(&shared, disk.as_ref().and_then(Disk::load));
+    let (signal, signals) = watch::channel(Signal::default());
+    let signal = Arc::new(signal);
+    let (stop, stopped) = oneshot::channel();
+    let record = record(&stats, &boot, &listen);
+    let mut running = Running {
+        listen,
+        stats,
+        id: id.clone(),
+        boot: boot.clone(),
+        grace: config.grace,
+        signal: signal.clone(),
+        workers: Vec::new(),
+        control: None,
+        socket,
+    };
+    let parts = Parts {
+        id,
+        boot,
+        record,
+        shared: shared.clone(),
+        signal,
+        source,
+        registrar,
+        disk,
+        admin,
+        published,
+        stop: stopped,
+    };
+    running.control = Some((stop, spawn("sc-proxy-control", move || control::run(parts))?));
+    for (thread, listeners) in listeners.into_iter().enumerate() {
+        let (shared, signal) = (shared.clone(), signals.clone());
+        let (limits, trust) = (config.limits.clone(), config.trust.clone());
+        let plan = Plan { thread, listeners, shared, limits, trust, signal };
+        running.workers.push(spawn(&format!("sc-proxy-{thread}"), move || worker::run(plan))?);
+    }
+    Ok(running)
+}
+
+fn threads(asked: usize) -> usize {
+    if asked > 0 { asked } else { thread::available_parallelism().map_or(1, Into::into) }
+}
+
+fn spawn(name: &str, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let run = move || {
+        if let Err(error) = body() {
+            tracing::error!(%error, "a thread ended");
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(StartError::Thread)
+}
+
+fn id(config: &Config) -> Result<String, StartError> {
+    let id = match (&config.id, &config.data) {
+        (_, Some(data)) => {
+            let failed = |source| StartError::Data { path: data.clone(), source };
+            std::fs::create_dir_all(data).map_err(failed)?;
+            match &config.id {
+                Some(id) => id.clone(),
+                None => disk::id(data, random_name).map_err(failed)?,
+            }
+        }
+        (Some(id), None) => id.clone(),
+        (None, None) => random_name(),
+    };
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=64).contains(&id.len()) && id.bytes().all(fine) { Ok(id) } else { Err(StartError::Id(id)) }
+}
+
+fn random_name() -> String {
+    let part = || std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), Instant::now());
+    format!("{:016x}", part() ^ u64::from(std::process::id()).rotate_left(40))
+}
+
+fn source(source: &Source) -> Result<(SourceSeed, Option<Registrar>), StartError> {
+    Ok(match source {
+        Source::Store(store) => {
+            let (source, registrar) = (store.clone(), store.clone());
+            (Box::new(|| Box::new(StoreSource::new(source))), Some(Registrar::Store(registrar)))
+        }
+        Source::Manager { url, token } => {
+            let link = Link::new(url, token.clone()).map_err(StartError::Manager)?;
+            let registrar = Registrar::Manager(link.clone());
+            (Box::new(|| Box::new(ManagerSource::new(link))), Some(registrar))
+        }
+        Source::File(path) => {
+            let source = FileSource::open(path)?;
+            (Box::new(|| Box::new(source) as Box<dyn source::RouteSource>), None)
+        }
+        Source::Given(routes) => {
+            let source = GivenSource(routes.clone(), false);
+            (Box::new(|| Box::new(source)), None)
+        }
+    })
+}
+
+fn record(stats: &str, boot: &str, listen: &[SocketAddr]) -> Proxy {
+    Proxy {
+        v: 1,
+        stats: stats.to_owned(),
+        boot: boot.to_owned(),
+        listen: listen.to_vec(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        extra: Default::default(),
+    }
+}
+
+/// One socket per address and thread; the kernel spreads the connections over the sockets of one address.
+fn listen(addrs: &[SocketAddr], threads: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    if addrs.is_empty() {
+        return Err(StartError::NoListen);
+    }
+    let mut bound = Vec::new();
+    let mut by_thread: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+    for addr in addrs {
+        let failed = |source: io::Error| StartError::Listen { addr: *addr, hint: hint(*addr, &source), source };
+        // Sockets that share a port may also be of another process of the same user: only one that does not share tells.
+        let probe = socket(*addr, false).map_err(failed)?;
+        drop(probe);
+        let mut actual = *addr;
+        for listeners in &mut by_thread {
+            let listener = socket(actual, true).and_then(ready).map_err(failed)?;
+            actual = listener.local_addr().map_err(failed)?;
+            listeners.push(listener);
+        }
+        bound.push(actual);
+    }
+    Ok((bound, by_thread))
+}
+
+fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Accepted sockets inherit these settings, which spares a system call each.
+fn ready(socket: Socket) -> io::Result<TcpListener> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn hint(addr: SocketAddr, error: &io::Error) -> String {
+    let port = addr.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process listens there (see `ss -ltnp sport = :{port}`): stop it, or choose another port")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            format!(
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another, or allow it with `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
+        _ => "see the cause below".to_owned(),
+    }
+}
+
+fn bind_admin(admin: &Admin) -> Result<(admin::Socket, String, Option<PathBuf>), StartError> {
+    match admin {
+        Admin::Tcp(addr) => {
+            let failed =
+                |source: io::Error| StartError::Admin { addr: addr.to_string(), hint: hint(*addr, &source), source };
+            let listener = TcpListener::bind(addr).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            let actual = listener.local_addr().map_err(failed)?;
+            Ok((admin::Socket::Tcp(listener), format!("http://{actual}"), None))
+        }
+        Admin::Unix(path) => {
+            let addr = format!("unix:{}", path.display());
+            let failed = |source: io::Error| {
+                let hint = "check that the folder exists and is writable, and that no other proxy serves there";
+                StartError::Admin { addr: addr.clone(), hint: hint.to_owned(), source }
+            };
+            let listener = bind_unix(path).map_err(failed)?;
+            Ok((admin::Socket::Unix(listener), addr, Some(path.clone())))
+        }
+    }
+}
+
+/// Binds a unix socket; a left-over one that nobody listens on is replaced.
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        other => other?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+impl Running {
+    /// Stops accepting, lets running requests finish for as long as the configured grace, and ends.
+    pub async fn stop(self) {
+        let grace = self.grace;
+        self.stop_within(grace).await;
+    }
+
+    /// As [`Self::stop`], with another grace. Dropping the future stops at once.
+    pub async fn stop_within(mut self, grace: Duration) {
+        self.say_stop(Instant::now() + grace);
+        for worker in std::mem::take(&mut self.workers) {
+            join(worker).await;
+        }
+        if let Some((stop, control)) = self.control.take() {
+            let _ = stop.send(());
+            join(control).await;
+        }
+    }
+
+    fn say_stop(&self, by: Instant) {
+        self.signal.send_modify(|signal| signal.stop_by = Some(signal.stop_by.map_or(by, |earlier| earlier.min(by))));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.say_stop(Instant::now());
+        self.control.take(); // its end of the channel tells the control thread
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+/// Waits for a thread to end without blocking this one.
+async fn join(thread: JoinHandle<()>) {
+    while !thread.is_finished() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let _ = thread.join();
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

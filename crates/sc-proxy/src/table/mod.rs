@@ -1,0 +1,132 @@
+//! Which app a request belongs to: pure, immutable, built whole from the routes.
+//!
+//! A request's host is looked for exactly, then under wildcards (the longest first), then among the routes of any host;
+//! in each of these the longest path prefix of whole segments wins. Each step is a look-up in a hash map: ten thousand
+//! hosts cost as much as one.
+
+mod host;
+mod path;
+
+use std::{borrow::Cow, collections::HashMap};
+
+pub use host::{host_pattern, normal_host};
+pub use path::normal_path;
+use sc_core::{AppId, routes::AppRoutes};
+
+/// Which app a request belongs to.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact: HashMap<Box<str>, Paths>,
+    /// By what comes after `*.`.
+    wildcard: HashMap<Box<str>, Paths>,
+    any: Paths,
+}
+
+/// A route that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The app's place in the list that the table was built from.
+    pub app: usize,
+    /// How many bytes of the normal path are taken off before the request goes on.
+    pub strip: usize,
+}
+
+/// Two apps claim one route; the first by name has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// The route, `host/path`.
+    pub route: String,
+    /// Who has it.
+    pub winner: AppId,
+    /// Who wanted it as well.
+    pub loser: AppId,
+}
+
+/// The path prefixes of one host.
+#[derive(Debug, Default)]
+struct Paths {
+    /// Keys begin with `/` and do not end with it; the prefix `/` is the empty key.
+    prefixes: HashMap<Box<str>, Found>,
+    /// The most segments that a prefix has.
+    depth: usize,
+}
+
+impl RouteTable {
+    /// Builds the table. `apps` should be sorted by name, so that a clash ends the same way everywhere.
+    pub fn new<'a>(apps: impl IntoIterator<Item = &'a AppRoutes>) -> (Self, Vec<Clash>) {
+        let (mut table, mut clashes) = (Self::default(), Vec::new());
+        let apps: Vec<_> = apps.into_iter().collect();
+        for (n, app) in apps.iter().enumerate() {
+            for route in &app.routes {
+                let path = normal_path(&route.path);
+                let prefix = path.trim_end_matches('/');
+                let found = Found { app: n, strip: if route.strip { prefix.len() } else { 0 } };
+                let paths = table.paths_of(route.host.as_deref());
+                let first = *paths.prefixes.entry(prefix.into()).or_insert(found);
+                paths.depth = paths.depth.max(prefix.matches('/').count());
+                if first.app != n {
+                    let route = format!("{}{path}", route.host.as_deref().unwrap_or("*"));
+                    clashes.push(Clash { route, winner: apps[first.app].app.clone(), loser: app.app.clone() });
+                }
+            }
+        }
+        (table, clashes)
+    }
+
+    fn paths_of(&mut self, host: Option<&str>) -> &mut Paths {
+        let Some(host) = host.filter(|host| *host != "*") else { return &mut self.any };
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        match host.strip_prefix("*.") {
+            Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
+            None => self.exact.entry(host.into()).or_default(),
+        }
+    }
+
+    /// Finds the app of a request, by its host as [`normal_host`] and its path as [`normal_path`] give them.
+    pub fn find(&self, host: &str, path: &str) -> Option<Found> {
+        let exact = self.exact.get(host).and_then(|paths| paths.find(path));
+        exact.or_else(|| self.find_wildcard(host, path)).or_else(|| self.any.find(path))
+    }
+
+    fn find_wildcard(&self, host: &str, path: &str) -> Option<Found> {
+        if self.wildcard.is_empty() {
+            return None;
+        }
+        let suffixes = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
+        suffixes.filter_map(|suffix| self.wildcard.get(suffix)).find_map(|paths| paths.find(path))
+    }
+}
+
+impl Paths {
+    fn find(&self, path: &str) -> Option<Found> {
+        if self.prefixes.is_empty() {
+            return None;
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut end = self.longest(path);
+        loop {
+            if let Some(found) = self.prefixes.get(&path[..end]) {
+                return Some(*found);
+            }
+            end = path[..end].rfind('/')?;
+        }
+    }
+
+    /// Where the part of `path` ends that has as many segments as the longest prefix: a path of a thousand segments costs no
+    /// more look-ups than that.
+    fn longest(&self, path: &str) -> usize {
+        path.match_indices('/').nth(self.depth).map_or(path.len(), |(at, _)| at)
+    }
+}
+
+/// A normal path without the prefix that a route takes off.
+pub fn strip_prefix(path: &str, strip: usize) -> Cow<'_, str> {
+    match path.get(strip..) {
+        None | Some("") => Cow::Borrowed("/"),
+        Some(rest) if rest.starts_with('/') => Cow::Borrowed(rest),
+        Some(rest) => Cow::Owned(format!("/{rest}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

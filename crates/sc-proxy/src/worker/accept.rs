@@ -1,0 +1,78 @@
+//! Taking connections in.
+
+use std::{io, net::TcpListener, rc::Rc, time::Duration};
+
+use tokio::{net, sync::watch, task::JoinHandle};
+
+use super::{Worker, client};
+
+/// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The tasks that accept.
+pub(super) struct Accepting {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Accepting {
+    /// Takes in what the kernel has already accepted, then closes the listeners.
+    pub(super) async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Begins to accept on all listeners.
+pub(super) fn listen(worker: &Rc<Worker>, listeners: Vec<TcpListener>) -> io::Result<Accepting> {
+    let (stop, stopped) = watch::channel(false);
+    let start = |listener: TcpListener| {
+        let listener = net::TcpListener::from_std(listener)?;
+        Ok(tokio::task::spawn_local(accept(worker.clone(), listener, stopped.clone())))
+    };
+    let tasks = listeners.into_iter().map(start).collect::<io::Result<_>>()?;
+    Ok(Accepting { stop, tasks })
+}
+
+async fn accept(worker: Rc<Worker>, listener: net::TcpListener, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            accepted = next(&worker, &listener) => take_in(&worker, accepted).await,
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
+    }
+    // Connections in the listen queue would be reset when it closes.
+    while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        if accepted.is_err() {
+            return;
+        }
+        take_in(&worker, accepted).await;
+    }
+}
+
+async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::TcpStream, std::net::SocketAddr)> {
+    let share = worker.limits.connections.div_ceil(worker.shared.connections.len());
+    while worker.open.get() >= share {
+        tokio::time::sleep(PAUSE).await;
+    }
+    listener.accept().await
+}
+
+async fn take_in(worker: &Rc<Worker>, accepted: io::Result<(net::TcpStream, std::net::SocketAddr)>) {
+    match accepted {
+        Ok((stream, peer)) => drop(tokio::task::spawn_local(client::serve(worker.clone(), stream, peer))),
+        // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.
+        Err(error) if error.raw_os_error().is_some_and(is_want_of_resources) => {
+            tracing::warn!(%error, "cannot accept connections");
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+    }
+}
+
+fn is_want_of_resources(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].iter().any(|errno| errno.raw_os_error() == code)
+}

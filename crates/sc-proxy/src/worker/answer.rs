@@ -1,0 +1,74 @@
+//! What the proxy answers itself.
+
+use bytes::Bytes;
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+
+use super::{body::ToClient, client::Client};
+use crate::headers::REASON;
+
+/// Why a request is not answered by a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The host field is missing, doubled or no host.
+    BadHost,
+    /// CONNECT is not for us.
+    Connect,
+    /// No route fits.
+    NoRoute,
+    /// The app is stopped.
+    Stopped,
+    /// As many requests as may wait for a backend.
+    QueueFull,
+    /// No backend was there, or none was free, in time.
+    QueueTimeout,
+    /// There are backends, but no connection could be made to any, in time.
+    Unreachable,
+    /// The backend's answer did not come in time.
+    Late,
+    /// The backend broke off before it answered.
+    Broken,
+    /// The client's body broke off.
+    BadBody,
+}
+
+impl Refusal {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::BadHost => (StatusCode::BAD_REQUEST, "bad-host", "The request needs one valid Host field."),
+            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here."),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No app is routed at this host and path."),
+            Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "The app is stopped."),
+            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", "Too many requests wait for the app."),
+            Self::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, "queue-timeout", "The app had no room in time."),
+            Self::Unreachable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unreachable", "The app could not be reached in time.")
+            }
+            Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
+            Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
+            Self::BadBody => (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off."),
+        }
+    }
+
+    /// Whether it is for want of a backend, room or time.
+    pub(super) fn is_rejection(self) -> bool {
+        self.parts().0 == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// The answer.
+    pub(super) fn response(self, client: &Client, idle: std::time::Duration) -> Response<ToClient> {
+        let (status, reason, text) = self.parts();
+        let body = Bytes::from(format!("{} {text}\n", status.as_u16()));
+        let mut response = Response::new(ToClient::own(body, &client.phase, idle));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(REASON, HeaderValue::from_static(reason));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,270 @@
+//! From a request to an answer: wait for a backend if need be, try it, and try another where that is safe.
+//!
+//! - No connection, or a request that was certainly not sent: always tried again, elsewhere if there is an elsewhere, until
+//!   the app's queue deadline. So an app whose last backend has just died is waited for like one that has none.
+//! - Sent, and no byte of an answer: only if the method is idempotent, the body is still at hand and the budget allows.
+//! - Any byte of an answer: never.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    HeaderMap, Method, Request, Response, Uri,
+    body::{Body, Incoming},
+    client::conn::TrySendError,
+};
+
+use super::{
+    LocalApp, Worker,
+    answer::Refusal,
+    body::{Recording, ToBackend},
+    client::Client,
+    exchange::Exchange,
+    upstream::{ConnectError, Sender},
+};
+use crate::{
+    headers::is_idempotent,
+    live::{App, AppSlot, Choice, Ticket},
+};
+
+/// How often one request is sent at most.
+const SENDINGS: u32 = 3;
+/// How long an idle connection may have been idle to be used for a request that must not be sent twice: backends that close
+/// idle connections do so later than this, so that request and close do not cross.
+const FRESH: Duration = Duration::from_secs(1);
+/// The first wait before backends that refused a connection are tried again; it doubles.
+const PAUSE: Duration = Duration::from_millis(25);
+/// The longest such wait, and the longest that the first in line waits without looking.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// One request's attempts.
+pub(super) struct Attempts<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Client,
+    app: &'a Rc<LocalApp>,
+    started: Instant,
+    ticket: Option<Ticket>,
+    /// Serial numbers of the backends that could not be reached in this round.
+    tried: Vec<u64>,
+    pause: Duration,
+    attempts: u32,
+    sendings: u32,
+    /// A used connection has failed this request: no other one is trusted.
+    fresh: bool,
+}
+
+/// What is needed to send a request again.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Option<Rc<RefCell<Recording>>>,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(worker: &'a Rc<Worker>, client: &'a Client, app: &'a Rc<LocalApp>, started: Instant) -> Self {
+        let (ticket, tried, pause) = (None, Vec::new(), PAUSE);
+        Self { worker, client, app, started, ticket, tried, pause, attempts: 0, sendings: 0, fresh: false }
+    }
+
+    /// Sends the request until there is an answer, or a reason why there is none.
+    pub(super) async fn run(mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
+        let (mut request, spare) = self.prepare(request);
+        loop {
+            let (mut exchange, limits) = self.acquire().await?;
+            self.count_attempt();
+            let (mut sender, reused) = match self.connection(&exchange, spare.is_some(), limits.connect).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    exchange.connect_failed(&error);
+                    self.tried.push(exchange.upstream.backend.serial);
+                    continue;
+                }
+            };
+            let sent = Instant::now();
+            self.sendings += 1;
+            match self.client.phase.wait(limits.response, sender.try_send_request(request)).await {
+                Some(Ok(response)) => {
+                    exchange.answered(response.status().as_u16(), sent.elapsed(), sender);
+                    return Ok((response, exchange));
+                }
+                Some(Err(error)) => request = self.again(error, &mut exchange, spare.as_ref(), reused)?,
+                None => {
+                    exchange.failed();
+                    return Err(Refusal::Late);
+                }
+            }
+        }
+    }
+
+    fn prepare(&self, request: Request<Incoming>) -> (Request<ToBackend>, Option<Spare>) {
+        let phase = &self.client.phase;
+        let (parts, body) = request.into_parts();
+        let empty = body.is_end_stream();
+        if !is_idempotent(&parts.method) {
+            let body = if empty { ToBackend::Empty } else { ToBackend::Stream(body, phase.clone()) };
+            return (Request::from_parts(parts, body), None);
+        }
+        let body = (!empty).then(|| Recording::new(body, self.worker.limits.replay_bytes, phase.clone()));
+        let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        let first = body.as_ref().and_then(Recording::send).unwrap_or(ToBackend::Empty);
+        (Request::from_parts(parts, first), Some(Spare { method, uri, headers, body }))
+    }
+
+    fn count_attempt(&mut self) {
+        self.attempts += 1;
+        if self.attempts > 1 {
+            self.app.live.count(self.worker.thread, AppSlot::RETRIES);
+        }
+    }
+
+    /// A connection to the chosen backend, and whether it has served before.
+    async fn connection(
+        &self,
+        exchange: &Exchange,
+        repeatable: bool,
+        timeout: Duration,
+    ) -> Result<(Sender, bool), ConnectError> {
+        let longest = if repeatable { self.worker.limits.upstream_idle } else { FRESH };
+        let idle = if self.fresh { None } else { exchange.upstream.take(longest) };
+        match idle {
+            Some(sender) => Ok((sender, true)),
+            None => self.worker.connect(&exchange.upstream, timeout).await.map(|sender| (sender, false)),
+        }
+    }
+
+    /// The sending failed: the request for the next one, or why there is none.
+    fn again(
+        &mut self,
+        mut error: TrySendError<Request<ToBackend>>,
+        exchange: &mut Exchange,
+        spare: Option<&Spare>,
+        reused: bool,
+    ) -> Result<Request<ToBackend>, Refusal> {
+        let backend = &exchange.upstream.backend;
+        tracing::debug!(replica = %backend.replica, error = %error.error(), reused, "a request failed");
+        let unsent = error.take_message();
+        if error.error().is_user() {
+            return Err(Refusal::BadBody);
+        }
+        if reused {
+            self.fresh = true;
+        } else {
+            self.tried.push(backend.serial);
+            exchange.failed();
+        }
+        if let Some(request) = unsent {
+            self.sendings -= 1;
+            return Ok(request);
+        }
+        let spare = spare.filter(|_| self.sendings < SENDINGS && !error.error().is_parse());
+        spare.and_then(Spare::request).filter(|_| self.within_budget()).ok_or(Refusal::Broken)
+    }
+
+    fn within_budget(&self) -> bool {
+        let arrivals = self.app.live.shard(self.worker.thread).counts.read()[AppSlot::ARRIVALS];
+        self.app.budget.borrow_mut().spend(arrivals, Instant::now())
+    }
+
+    /// Takes a place with a backend, waiting in line where there is none.
+    async fn acquire(&mut self) -> Result<(Exchange, Timeouts), Refusal> {
+        loop {
+            let table = self.worker.table();
+            let app = table.app(&self.app.live.id).map(|app| &table.apps[app]).ok_or(Refusal::NoRoute)?;
+            if app.stopped {
+                return Err(Refusal::Stopped);
+            }
+            let others_first = app.traffic.max_in_flight.is_some() && self.ticket.is_none() && app.live.has_waiting();
+            let choice = if others_first { Choice::Full } else { self.choose(app) };
+            if let Choice::Member { at, trial } = choice {
+                let upstream = self.worker.upstream(&app.members[at].backend);
+                let exchange = Exchange::begin(self.worker, self.app, upstream, trial);
+                self.leave_line();
+                return Ok((exchange, Timeouts::of(app)));
+            }
+            let deadline = self.started + Duration::from_millis(app.traffic.queue_timeout_ms);
+            let looked = self.stand_in_line(app)?;
+            drop(table);
+            if looked {
+                self.wait(choice, deadline).await?;
+            }
+        }
+    }
+
+    fn choose(&self, app: &App) -> Choice {
+        app.choose(&self.tried, || self.worker.roll(), || self.worker.millis())
+    }
+
+    /// Joins the line, or steps back to its front after a wake that gave nothing. Whether this request has looked for a
+    /// backend since; if not it must look again before it waits.
+    fn stand_in_line(&mut self, app: &App) -> Result<bool, Refusal> {
+        if let Some(ticket) = &self.ticket {
+            return Ok(!ticket.back_to_front());
+        }
+        let ticket = Ticket::join(&app.live, app.traffic.queue_max).ok_or(Refusal::QueueFull)?;
+        app.live.count(self.worker.thread, AppSlot::HELD);
+        if app.members.is_empty() && app.live.held() == 1 {
+            self.worker.shared.urgent.notify_one();
+        }
+        let first = ticket.is_first();
+        self.ticket = Some(ticket);
+        Ok(!first)
+    }
+
+    async fn wait(&mut self, choice: Choice, deadline: Instant) -> Result<(), Refusal> {
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(if choice == Choice::Tried { Refusal::Unreachable } else { Refusal::QueueTimeout });
+        }
+        let Some(ticket) = &self.ticket else { return Ok(()) };
+        let until = match choice {
+            Choice::Tried => now + self.pause,
+            _ if ticket.is_first() => now + PAUSE_MAX,
+            _ => deadline,
+        };
+        ticket.wait(until.min(deadline)).await;
+        if choice == Choice::Tried {
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.tried.clear();
+        }
+        Ok(())
+    }
+
+    /// A backend was found: the next in line may look.
+    fn leave_line(&mut self) {
+        if self.ticket.take().is_some() {
+            let waited = self.started.elapsed().as_nanos() as u64;
+            self.app.live.shard(self.worker.thread).queue.record(waited);
+        }
+    }
+}
+
+impl Spare {
+    fn request(&self) -> Option<Request<ToBackend>> {
+        let body = match &self.body {
+            None => ToBackend::Empty,
+            Some(recording) => Recording::send(recording)?,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        Some(request)
+    }
+}
+
+/// An app's bounds of time for one attempt.
+struct Timeouts {
+    connect: Duration,
+    response: Duration,
+}
+
+impl Timeouts {
+    fn of(app: &App) -> Self {
+        let millis = Duration::from_millis;
+        Self { connect: millis(app.traffic.connect_timeout_ms), response: millis(app.traffic.response_timeout_ms) }
+    }
+}

@@ -1,0 +1,248 @@
+//! Bodies on their way: a client's to a backend ([`ToBackend`]) and a backend's to a client ([`ToClient`]). Both stream, with
+//! the other side's pace; only a small request body that may have to be sent again is kept while it passes.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap,
+    body::{Body, Frame, Incoming, SizeHint},
+};
+
+use super::{client::Phase, exchange::Exchange};
+
+/// A request's body on its way to a backend.
+pub(super) enum ToBackend {
+    /// None.
+    Empty,
+    /// Passed on as it comes.
+    Stream(Incoming, Arc<Phase>),
+    /// Kept while it passes.
+    Replay(Replay),
+}
+
+/// Why a request's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the client's request body broke off")]
+    Client(#[from] hyper::Error),
+    #[error("the request was sent again elsewhere")]
+    Superseded,
+}
+
+impl Body for ToBackend {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(body, phase) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                phase.progress();
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Self::Replay(replay) => replay.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body, _) => body.is_end_stream(),
+            Self::Replay(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body, _) => body.size_hint(),
+            Self::Replay(replay) => replay.recording.borrow().hint,
+        }
+    }
+}
+
+/// A request body that is kept, up to a bound, while it passes.
+pub(super) struct Recording {
+    body: Incoming,
+    hint: SizeHint,
+    kept: Vec<Bytes>,
+    size: usize,
+    most: usize,
+    trailers: Option<HeaderMap>,
+    state: State,
+    /// Counts the sendings; only the latest may read on.
+    sending: u32,
+    phase: Arc<Phase>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// More may come.
+    Open,
+    /// All has been read and is kept.
+    Whole,
+    /// Too large to keep, or broken: it cannot be sent again.
+    Lost,
+}
+
+/// One sending of a recorded body.
+pub(super) struct Replay {
+    recording: Rc<RefCell<Recording>>,
+    at: usize,
+    sending: u32,
+    trailers_sent: bool,
+}
+
+impl Recording {
+    pub(super) fn new(body: Incoming, most: usize, phase: Arc<Phase>) -> Rc<RefCell<Self>> {
+        let hint = body.size_hint();
+        let (kept, trailers) = (Vec::new(), None);
+        let recording = Self { body, hint, kept, size: 0, most, trailers, state: State::Open, sending: 0, phase };
+        Rc::new(RefCell::new(recording))
+    }
+
+    /// Begins a sending from the start, if all that was read is still there.
+    pub(super) fn send(recording: &Rc<RefCell<Self>>) -> Option<ToBackend> {
+        let mut inner = recording.borrow_mut();
+        if inner.state == State::Lost {
+            return None;
+        }
+        inner.sending += 1;
+        let replay = Replay { recording: recording.clone(), at: 0, sending: inner.sending, trailers_sent: false };
+        Some(ToBackend::Replay(replay))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.phase.progress();
+        match &frame {
+            None if self.state == State::Open => self.state = State::Whole,
+            None => {}
+            Some(Err(_)) => self.state = State::Lost,
+            Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => self.keep(data.clone()),
+                (_, Some(trailers)) => self.trailers = Some(trailers.clone()),
+                _ => {}
+            },
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        self.size += data.len();
+        if self.size > self.most {
+            self.state = State::Lost;
+            self.kept = Vec::new();
+        } else if self.state == State::Open {
+            self.kept.push(data);
+        }
+    }
+}
+
+impl Replay {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut recording = self.recording.borrow_mut();
+        if recording.sending != self.sending {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(data) = recording.kept.get(self.at) {
+            self.at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if recording.state == State::Whole {
+            let trailers = recording.trailers.clone().filter(|_| !self.trailers_sent);
+            self.trailers_sent = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = recording.poll_next(cx);
+        self.at = recording.kept.len();
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.trailers_sent |= frame.is_trailers();
+        }
+        frame
+    }
+}
+
+/// A response's body on its way to a client. When it is dropped the client's connection is idle again.
+pub(super) struct ToClient {
+    content: Content,
+    phase: Arc<Phase>,
+    idle: Duration,
+}
+
+enum Content {
+    /// The proxy's own, or what is left of it.
+    Own(Option<Bytes>),
+    /// A backend's, with the exchange that ends when the body does.
+    Relay(Incoming, Exchange),
+}
+
+impl ToClient {
+    /// The proxy's own; it may be empty.
+    pub(super) fn own(content: Bytes, phase: &Arc<Phase>, idle: Duration) -> Self {
+        let content = Some(content).filter(|content| !content.is_empty());
+        Self { content: Content::Own(content), phase: phase.clone(), idle }
+    }
+
+    /// A backend's.
+    pub(super) fn relay(body: Incoming, exchange: Exchange, phase: &Arc<Phase>, idle: Duration) -> Self {
+        if body.is_end_stream() {
+            exchange.finish();
+            return Self::own(Bytes::new(), phase, idle);
+        }
+        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle }
+    }
+
+    fn finish(&mut self) {
+        if let Content::Relay(_, exchange) = std::mem::replace(&mut self.content, Content::Own(None)) {
+            exchange.finish();
+        }
+    }
+}
+
+impl Body for ToClient {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let body = match &mut this.content {
+            Content::Own(content) => return Poll::Ready(content.take().map(|data| Ok(Frame::data(data)))),
+            Content::Relay(body, _) => body,
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if frame.is_none() || body.is_end_stream() {
+            this.finish();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(content) => content.is_none(),
+            Content::Relay(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(content) => SizeHint::with_exact(content.as_ref().map_or(0, |data| data.len() as u64)),
+            Content::Relay(body, _) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ToClient {
+    fn drop(&mut self) {
+        self.phase.idle(self.idle);
+    }
+}

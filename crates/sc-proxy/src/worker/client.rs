@@ -1,0 +1,251 @@
+//! A client's connection: what phase it is in, and how long it may be in it.
+//!
+//! There is no timer per connection: a connection carries the ticks it has spent in its phase and how many it may, and one
+//! task per thread counts them all on.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use hyper::{body::Incoming, header::HeaderValue, rt, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{Open, TICK, Worker, serve};
+
+/// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
+#[derive(Debug, Default)]
+pub(crate) struct Phase {
+    phase: AtomicU8,
+    ticks: AtomicU32,
+    limit: AtomicU32,
+    over: AtomicBool,
+}
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+const WAITING: u8 = 3;
+
+/// Ticks that an idle connection is kept after a stop, so that a request on its way to us is not lost.
+const LINGER: u32 = 4;
+
+impl Phase {
+    fn enter(&self, phase: u8, limit: u32) {
+        self.phase.store(phase, Relaxed);
+        self.limit.store(limit, Relaxed);
+        self.ticks.store(0, Relaxed);
+        self.over.store(false, Relaxed);
+    }
+
+    /// Between requests.
+    pub(super) fn idle(&self, limit: Duration) {
+        self.enter(IDLE, ticks(limit));
+    }
+
+    /// A request is being worked on; no limit of ours.
+    pub(super) fn busy(&self) {
+        self.enter(BUSY, u32::MAX);
+    }
+
+    /// Waits for what the backend sends; [`Self::progress`] begins the wait anew.
+    pub(super) async fn wait<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        self.enter(WAITING, ticks(limit));
+        let mut future = pin!(future);
+        let result = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Pending if self.over.swap(false, Relaxed) => Poll::Ready(None),
+            other => other.map(Some),
+        });
+        let result = result.await;
+        self.busy();
+        result
+    }
+
+    /// Something moved.
+    pub(super) fn progress(&self) {
+        self.ticks.store(0, Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase.load(Relaxed), IDLE | HEAD) && self.over.load(Relaxed)
+    }
+
+    /// One tick has passed. Whether the time is over.
+    fn tick(&self, stopping: bool) -> bool {
+        let ticks = self.ticks.load(Relaxed).saturating_add(1);
+        self.ticks.store(ticks, Relaxed);
+        let idle = self.phase.load(Relaxed) == IDLE;
+        let over = ticks > self.limit.load(Relaxed) || (stopping && idle && ticks > LINGER);
+        if over {
+            self.over.store(true, Relaxed);
+        }
+        over
+    }
+}
+
+fn ticks(span: Duration) -> u32 {
+    span.as_millis().div_ceil(TICK.as_millis()).try_into().unwrap_or(u32::MAX)
+}
+
+/// The client connections of a thread.
+#[derive(Default)]
+pub(super) struct Clients {
+    next: Cell<u64>,
+    open: RefCell<HashMap<u64, (Arc<Phase>, Waker)>>,
+}
+
+/// Counts all connections' time on, until it is aborted.
+pub(super) async fn tick(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let stopping = worker.stopping.get();
+        for (phase, waker) in worker.clients.open.borrow().values() {
+            if phase.tick(stopping) {
+                waker.wake_by_ref();
+            }
+        }
+        worker.close_idle_upstreams();
+    }
+}
+
+/// Who is on the other side of a connection.
+pub(super) struct Client {
+    /// Its address as a field's value.
+    pub(super) text: HeaderValue,
+    /// Its `X-Forwarded-*` are believed.
+    pub(super) trusted: bool,
+    /// Its connection's phase.
+    pub(super) phase: Arc<Phase>,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let _open = Open::new(&worker);
+    let phase = Arc::new(Phase::default());
+    phase.idle(worker.limits.idle_timeout);
+    let ip = peer.ip().to_canonical();
+    let client = Rc::new(Client {
+        text: HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters"),
+        trusted: worker.trust.iter().any(|range| range.contains(ip)),
+        phase: phase.clone(),
+    });
+    let io = Io { inner: TokioIo::new(stream), phase: phase.clone(), head: ticks(worker.limits.head_timeout) };
+    let service = {
+        let worker = worker.clone();
+        service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
+    };
+    let mut builder = http1::Builder::new();
+    builder.max_headers(worker.limits.head_fields).max_buf_size(worker.limits.head_bytes).header_read_timeout(None);
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+    let mut registered = None;
+    let ended = poll_fn(|cx| {
+        registered.get_or_insert_with(|| Registered::new(&worker, &phase, cx));
+        if phase.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%peer, %error, "a client's connection ended early");
+    }
+}
+
+/// A connection's entry among the thread's connections.
+struct Registered {
+    worker: Rc<Worker>,
+    key: u64,
+}
+
+impl Registered {
+    fn new(worker: &Rc<Worker>, phase: &Arc<Phase>, cx: &Context<'_>) -> Self {
+        let key = worker.clients.next.get();
+        worker.clients.next.set(key + 1);
+        worker.clients.open.borrow_mut().insert(key, (phase.clone(), cx.waker().clone()));
+        Self { worker: worker.clone(), key }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.worker.clients.open.borrow_mut().remove(&self.key);
+    }
+}
+
+/// A client's socket that tells when a request begins to come in.
+struct Io {
+    inner: TokioIo<TcpStream>,
+    phase: Arc<Phase>,
+    head: u32,
+}
+
+impl rt::Read for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if result.is_ready() && self.phase.phase.load(Relaxed) == IDLE {
+            self.phase.enter(HEAD, self.head);
+        }
+        result
+    }
+}
+
+impl rt::Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_over_after_its_ticks() {
+        let phase = Phase::default();
+        phase.idle(TICK * 2);
+        assert!(!phase.tick(false) && !phase.tick(false) && phase.tick(false) && phase.is_over());
+        let phase = Phase::default();
+        phase.enter(WAITING, 1);
+        assert!(!phase.tick(false));
+        phase.progress();
+        assert!(!phase.tick(false) && phase.tick(false) && !phase.is_over());
+        let phase = Phase::default();
+        phase.busy();
+        assert!((0..1_000).all(|_| !phase.tick(true)));
+        phase.idle(Duration::MAX);
+        assert_eq!((0..100).position(|_| phase.tick(true)), Some(LINGER as usize));
+    }
+}

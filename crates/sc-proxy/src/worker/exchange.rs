@@ -1,0 +1,88 @@
+//! One attempt at one backend, counted from its choice to the last byte of its answer.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    LocalApp, Worker,
+    upstream::{ConnectError, Sender, Upstream},
+};
+use crate::live::{App, BackendSlot as Slot, class_of};
+
+/// Where attempts end in [`sc_core::stats::BackendStats::completions`] that got no answer.
+const NO_ANSWER: usize = 5;
+
+/// One attempt. Dropping it ends it: the place with the backend is free again, and whoever waits for one is woken.
+pub(super) struct Exchange {
+    worker: Rc<Worker>,
+    app: Rc<LocalApp>,
+    pub(super) upstream: Rc<Upstream>,
+    sender: Option<Sender>,
+    class: usize,
+    trial: bool,
+}
+
+impl Exchange {
+    /// The place was taken by [`App::choose`]; from here on it is counted.
+    pub(super) fn begin(worker: &Rc<Worker>, app: &Rc<LocalApp>, upstream: Rc<Upstream>, trial: bool) -> Self {
+        let now = worker.shared.micros(Instant::now());
+        upstream.backend.shard(worker.thread).counts.write(|w| {
+            w.add(Slot::REQUESTS, 1);
+            w.add(Slot::AREA, 0u64.wrapping_sub(now));
+        });
+        Self { worker: worker.clone(), app: app.clone(), upstream, sender: None, class: NO_ANSWER, trial }
+    }
+
+    /// The head of the answer has come, so long after the request was sent. `sender` is kept until the body has come too.
+    pub(super) fn answered(&mut self, status: u16, after: Duration, sender: Sender) {
+        let backend = &self.upstream.backend;
+        backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
+        backend.succeeded();
+        self.class = class_of(status);
+        self.trial = false;
+        self.sender = Some(sender);
+    }
+
+    /// No connection could be made.
+    pub(super) fn connect_failed(&mut self, error: &ConnectError) {
+        let backend = &self.upstream.backend;
+        tracing::debug!(replica = %backend.replica, addr = %backend.addr, %error, "no connection to a backend");
+        backend.shard(self.worker.thread).counts.write(|w| w.add(Slot::CONNECT_ERRORS, 1));
+        self.failed();
+    }
+
+    /// The backend did not do its part.
+    pub(super) fn failed(&mut self) {
+        let table = self.worker.table();
+        let may_eject = table.app(&self.app.live.id).is_some_and(|app| App::may_eject(&table.apps[app]));
+        self.upstream.backend.failed(self.worker.millis(), may_eject);
+        self.trial = false;
+    }
+
+    /// The answer has come whole: its connection can serve again.
+    pub(super) fn finish(mut self) {
+        if let Some(sender) = self.sender.take() {
+            self.upstream.give_back(sender, self.worker.limits.upstream_idle_max);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let backend = &self.upstream.backend;
+        let now = self.worker.shared.micros(Instant::now());
+        backend.shard(self.worker.thread).counts.write(|w| {
+            w.add(Slot::ANSWERS + self.class, 1);
+            w.add(Slot::AREA, now);
+        });
+        if self.trial {
+            backend.abandon_trial();
+        }
+        backend.leave();
+        if self.app.live.has_waiting() {
+            self.app.live.wake();
+        }
+    }
+}

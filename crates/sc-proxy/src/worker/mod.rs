@@ -1,0 +1,224 @@
+//! One worker thread: its runtime, its listeners, its connections to backends. Nothing here is shared but what
+//! [`crate::live`] holds; a request lives and dies on the thread that accepted it.
+
+mod accept;
+mod answer;
+mod attempt;
+mod body;
+mod client;
+mod exchange;
+mod serve;
+mod stream;
+mod upstream;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::TcpListener,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::*},
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::watch;
+
+use self::{client::Clients, upstream::Upstream};
+use crate::{
+    balance::Budget,
+    config::{Cidr, Limits},
+    live::{App, AppLive, Shared, Table},
+};
+
+/// How often a thread looks for connections that are over their time. All timeouts of idle and waiting connections are exact
+/// to this, and cost nothing per request.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// What a worker thread is told while it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// The generation of the table in force.
+    pub generation: u64,
+    /// Stop accepting; finish what is open, until then at the latest.
+    pub stop_by: Option<Instant>,
+}
+
+/// What a worker thread is made from.
+pub struct Plan {
+    /// Its number.
+    pub thread: usize,
+    /// Its listening sockets.
+    pub listeners: Vec<TcpListener>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Bounds of size and time.
+    pub limits: Limits,
+    /// Peers that may speak for others.
+    pub trust: Vec<Cidr>,
+    /// Orders.
+    pub signal: watch::Receiver<Signal>,
+}
+
+/// The state of one worker thread.
+pub(crate) struct Worker {
+    thread: usize,
+    shared: Arc<Shared>,
+    limits: Limits,
+    trust: Vec<Cidr>,
+    view: RefCell<View>,
+    upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
+    apps: RefCell<HashMap<u64, Rc<LocalApp>>>,
+    clients: Clients,
+    /// Client connections and streams that are open.
+    open: Cell<usize>,
+    closed: tokio::sync::Notify,
+    stopping: Cell<bool>,
+    dice: Cell<u64>,
+}
+
+/// The table as this thread sees it: a clone of the inner pointer touches no cache line of another thread.
+struct View {
+    cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    table: Rc<Seen>,
+}
+
+/// A table that this thread has seen.
+struct Seen(Arc<Table>);
+
+impl std::ops::Deref for Seen {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+/// What a thread keeps of an app.
+pub(crate) struct LocalApp {
+    live: Arc<AppLive>,
+    budget: RefCell<Budget>,
+}
+
+/// Runs a worker thread until it is told to stop and has finished, or its orders end.
+///
+/// # Errors
+/// When no runtime can be made.
+pub fn run(plan: Plan) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async {
+        let (worker, listeners, signal) = Worker::new(plan);
+        let accepting = accept::listen(&worker, listeners)?;
+        let ticking = tokio::task::spawn_local(client::tick(worker.clone()));
+        let stop_by = worker.obey(signal).await;
+        worker.stopping.set(true);
+        accepting.stop().await;
+        let _ = tokio::time::timeout_at(stop_by.into(), worker.all_closed()).await;
+        ticking.abort();
+        Ok(())
+    })
+}
+
+impl Worker {
+    fn new(plan: Plan) -> (Rc<Self>, Vec<TcpListener>, watch::Receiver<Signal>) {
+        let cache = Cache::new(plan.shared.table.clone());
+        let table = Rc::new(Seen(plan.shared.table.load_full()));
+        let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), plan.thread);
+        let worker = Self {
+            thread: plan.thread,
+            shared: plan.shared,
+            limits: plan.limits,
+            trust: plan.trust,
+            view: RefCell::new(View { cache, table }),
+            upstreams: RefCell::default(),
+            apps: RefCell::default(),
+            clients: Clients::default(),
+            open: Cell::new(0),
+            closed: tokio::sync::Notify::new(),
+            stopping: Cell::new(false),
+            dice: Cell::new(seed | 1),
+        };
+        (Rc::new(worker), plan.listeners, plan.signal)
+    }
+
+    /// Follows its orders until they say stop. Gives the time by which all must be finished.
+    async fn obey(&self, mut signal: watch::Receiver<Signal>) -> Instant {
+        loop {
+            self.acknowledge();
+            if let Some(stop_by) = signal.borrow_and_update().stop_by {
+                return stop_by;
+            }
+            if signal.changed().await.is_err() {
+                return Instant::now();
+            }
+        }
+    }
+
+    /// Sees the table in force, closes what it no longer needs, and says so. From here on this thread chooses no backend
+    /// that the table does not list: every choice is made from [`Self::table`] and takes its place at once.
+    fn acknowledge(&self) {
+        let table = self.table();
+        self.upstreams.borrow_mut().retain(|_, upstream| upstream.is_listed() || upstream.close());
+        self.apps.borrow_mut().retain(|_, app| table.app(&app.live.id).is_some());
+        self.shared.acknowledged[self.thread].0.store(table.generation, Release);
+        self.shared.applied.notify_one();
+    }
+
+    /// The table in force.
+    fn table(&self) -> Rc<Seen> {
+        let View { cache, table } = &mut *self.view.borrow_mut();
+        let current = cache.load();
+        if !Arc::ptr_eq(current, &table.0) {
+            *table = Rc::new(Seen(current.clone()));
+        }
+        table.clone()
+    }
+
+    fn local(&self, app: &App) -> Rc<LocalApp> {
+        let new = || {
+            let budget = RefCell::new(Budget::new(self.shared.acknowledged.len(), Instant::now()));
+            Rc::new(LocalApp { live: app.live.clone(), budget })
+        };
+        self.apps.borrow_mut().entry(app.live.serial).or_insert_with(new).clone()
+    }
+
+    /// Milliseconds since the epoch.
+    fn millis(&self) -> u64 {
+        self.shared.micros(Instant::now()) / 1_000
+    }
+
+    /// 32 random bits (xorshift64*, good enough to spread load).
+    fn roll(&self) -> u32 {
+        let mut x = self.dice.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.dice.set(x);
+        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    async fn all_closed(&self) {
+        while self.open.get() > 0 {
+            self.closed.notified().await;
+        }
+    }
+}
+
+/// Counts an open connection or stream until it is dropped.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.open.set(worker.open.get() + 1);
+        let gauge = &worker.shared.connections[worker.thread].0;
+        gauge.store(worker.open.get() as u64, Relaxed);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let worker = &self.0;
+        worker.open.set(worker.open.get() - 1);
+        worker.shared.connections[worker.thread].0.store(worker.open.get() as u64, Relaxed);
+        worker.closed.notify_one();
+    }
+}

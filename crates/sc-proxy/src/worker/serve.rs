@@ -1,0 +1,150 @@
+//! One request: whose it is, what goes on of its head, what comes back.
+
+use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::atomic::Ordering::*, time::Instant};
+
+use hyper::{
+    Method, Request, Response, StatusCode, Uri, Version,
+    body::{Body, Incoming},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue},
+    http::uri::PathAndQuery,
+    upgrade::OnUpgrade,
+};
+
+use super::{LocalApp, Worker, answer::Refusal, attempt::Attempts, body::ToClient, client::Client, stream};
+use crate::{
+    headers::{self, Peer},
+    live::{AppSlot, class_of},
+    table::{normal_host, normal_path, strip_prefix},
+};
+
+/// Answers one request of a client.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ToClient>, Infallible> {
+    client.phase.busy();
+    let started = Instant::now();
+    let mut response = match route(&worker, &request) {
+        Ok(routed) => {
+            let app = routed.app.clone();
+            let answer = relay(&worker, &client, request, routed, started).await;
+            let response = answer.unwrap_or_else(|refusal| reject(&worker, &client, &app, refusal));
+            count(&worker, &app, &response, started);
+            response
+        }
+        Err(refusal) => {
+            let unrouted = &worker.shared.unrouted[worker.thread].0;
+            unrouted.store(unrouted.load(Relaxed) + 1, Relaxed);
+            refusal.response(&client, worker.limits.idle_timeout)
+        }
+    };
+    if worker.stopping.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Where a request goes.
+struct Routed {
+    app: Rc<LocalApp>,
+    /// The authority it is for.
+    host: Option<HeaderValue>,
+    /// Its target when it goes on, if that differs from what came.
+    target: Option<Uri>,
+}
+
+fn route(worker: &Worker, request: &Request<Incoming>) -> Result<Routed, Refusal> {
+    if request.method() == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    let host = authority(request)?;
+    let name = match &host {
+        None => Cow::Borrowed(""),
+        Some(host) => host.to_str().ok().and_then(normal_host).ok_or(Refusal::BadHost)?,
+    };
+    let uri = request.uri();
+    let path = normal_path(uri.path());
+    let table = worker.table();
+    let found = table.routes.find(&name, &path).ok_or(Refusal::NoRoute)?;
+    let app = worker.local(&table.apps[found.app]);
+    let target = match (found.strip, uri.authority()) {
+        (0, None) => None,
+        (0, Some(_)) => Some(origin(uri.path(), uri.query())),
+        (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
+    };
+    drop(name);
+    Ok(Routed { app, host, target })
+}
+
+/// Whom a request is for: the authority of its target, else its one `Host` field (RFC 9112 section 3.2).
+fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
+        return Err(Refusal::BadHost);
+    }
+    match request.uri().authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| Refusal::BadHost),
+        None => Ok(host.cloned()),
+    }
+}
+
+fn origin(path: &str, query: Option<&str>) -> Uri {
+    let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    PathAndQuery::try_from(text).map(Uri::from).unwrap_or_default()
+}
+
+async fn relay(
+    worker: &Rc<Worker>,
+    client: &Client,
+    mut request: Request<Incoming>,
+    routed: Routed,
+    started: Instant,
+) -> Result<Response<ToClient>, Refusal> {
+    routed.app.live.count(worker.thread, AppSlot::ARRIVALS);
+    let peer = Peer { text: &client.text, trusted: client.trusted };
+    let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
+    let upgrade = headers::forward_request(request.headers_mut(), routed.host, peer, chunked);
+    let upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
+    if let Some(target) = routed.target {
+        *request.uri_mut() = target;
+    }
+    *request.version_mut() = Version::HTTP_11;
+    let (response, exchange) = Attempts::new(worker, client, &routed.app, started).run(request).await?;
+    respond(worker, client, &routed.app, response, exchange, upgrade)
+}
+
+fn respond(
+    worker: &Rc<Worker>,
+    client: &Client,
+    app: &Rc<LocalApp>,
+    mut response: Response<Incoming>,
+    exchange: super::exchange::Exchange,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response<ToClient>, Refusal> {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    headers::forward_response(response.headers_mut(), switching);
+    *response.version_mut() = Version::HTTP_11;
+    let idle = worker.limits.idle_timeout;
+    if !switching {
+        return Ok(response.map(|body| ToClient::relay(body, exchange, &client.phase, idle)));
+    }
+    let Some(upgrade) = upgrade else { return Err(Refusal::Broken) };
+    let backend = hyper::upgrade::on(&mut response);
+    stream::start(worker, app.live.clone(), upgrade, backend, exchange);
+    Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
+}
+
+fn reject(worker: &Worker, client: &Client, app: &LocalApp, refusal: Refusal) -> Response<ToClient> {
+    if refusal.is_rejection() {
+        app.live.count(worker.thread, AppSlot::REJECTED);
+    }
+    refusal.response(client, worker.limits.idle_timeout)
+}
+
+fn count(worker: &Worker, app: &LocalApp, response: &Response<ToClient>, started: Instant) {
+    let shard = app.live.shard(worker.thread);
+    shard.counts.write(|w| w.add(AppSlot::ANSWERS + class_of(response.status().as_u16()), 1));
+    shard.duration.record(started.elapsed().as_nanos() as u64);
+}
