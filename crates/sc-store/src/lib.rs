@@ -8,10 +8,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 mod disk;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod memory;
 mod state;
 
 pub use disk::Disk;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdConfig};
 pub use memory::{Call, Fault, Faults, Memory};
 
 /// The key that a [`Fence`] compares.
