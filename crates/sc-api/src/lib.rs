@@ -31,8 +31,11 @@
 //! in the 4xx and 5xx is a [`Problem`]. All but the last row need `Authorization: Bearer TOKEN`, also on the unix socket
 //! unless the peer is root or the manager's own user.
 
+pub mod client;
+pub mod exec;
 pub mod types;
 
+pub use client::{Client, ClientError, Target};
 use serde::{Deserialize, Serialize};
 
 /// The media type of a [`Problem`].
