@@ -40,6 +40,7 @@ pub struct Cloud {
     /// Ports and addresses of its own.
     pub slot: Slot,
     admin: SocketAddr,
+    engine: Vec<String>,
     folder: TempDir,
     parts: Parts,
 }
@@ -76,10 +77,28 @@ impl Cloud {
         cloud
     }
 
+    /// Only a manager, on Docker at an address of the test's choice (where there may be none, or something strange).
+    pub async fn manager_on(docker_host: &str) -> Self {
+        let mut cloud = Self::new(Parts::Process(Box::new(Processes { manager: None, proxy: None, etcd: None })));
+        cloud.engine = ["--engine", "docker", "--docker-host", docker_host].map(str::to_owned).into();
+        cloud.resume_manager().await;
+        cloud
+    }
+
     fn new(parts: Parts) -> Self {
         let slot = Slot::take();
         let folder = tempfile::Builder::new().prefix("sct-").tempdir().expect("a temporary folder");
-        Self { name: slot.instance(), http: slot.addr(), api: slot.addr(), admin: slot.addr(), folder, slot, parts }
+        let engine = ["--engine", "process"].map(str::to_owned).into();
+        Self {
+            name: slot.instance(),
+            http: slot.addr(),
+            api: slot.addr(),
+            admin: slot.addr(),
+            engine,
+            folder,
+            slot,
+            parts,
+        }
     }
 
     /// Runs `sc up` for this installation; again: it changes nothing.
@@ -252,7 +271,7 @@ impl Cloud {
             return;
         }
         let mut command = self.daemon("sc-manager");
-        command.arg("--data").arg(self.path("manager")).args(["--engine", "process", "--instance", &self.name]);
+        command.arg("--data").arg(self.path("manager")).args(&self.engine).args(["--instance", &self.name]);
         command.arg("--socket").arg(self.path("manager.sock")).args(["--listen", &self.api.to_string()]);
         command.args(["--ports", &self.slot.ports()]);
         match self.etcd_url() {

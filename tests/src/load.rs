@@ -309,6 +309,19 @@ pub async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String>
     Ok(send)
 }
 
+/// One request with a body over a fresh connection: status and body of the answer.
+///
+/// # Errors
+/// When there is no whole answer within 40 s.
+pub async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<(u16, String), String> {
+    let ask = async {
+        let mut connection = connect(to).await?;
+        let (head, body) = whole(connection.send_request(request).await.map_err(|e| chain(&e))?).await?;
+        Ok((head.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+    };
+    timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+}
+
 /// One GET over a fresh connection: status, headers and body.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ mod apps;
 mod commands;
 mod crashes;
 mod deploys;
+mod faults;
 mod images;
 mod input;
 mod installing;
