@@ -19,8 +19,8 @@ use crate::{problem, world::World};
 /// # Errors
 /// When the request is not valid, a route belongs to another app, or the store cannot do it.
 pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accepted, Problem> {
-    check(request)?;
     let cap = world.settings.max_replicas;
+    check(request, cap)?;
     command(world, |desired, now| match desired.apps.get(id) {
         Some(app) => change(desired, id, app, request, cap, now),
         None if desired.left_alone.contains_key(id) => Err(problem::no_app(desired, id)),
@@ -29,19 +29,20 @@ pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accep
     .await
 }
 
-fn check(request: &Deploy) -> Result<(), Problem> {
-    let wrong = sc_core::validate::validate(&request.spec);
+fn check(request: &Deploy, cap: u32) -> Result<(), Problem> {
+    let scale = request.scale.clone().unwrap_or_default();
+    let wrong = sc_core::validate::validate(&request.spec, &scale, cap);
     if wrong.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-    let mut problem = problem::problem(422, "invalid", "The app is not valid", lines.join("\n"));
-    problem.hint = Some("correct what is listed and try again; nothing was changed".to_owned());
-    Err(problem)
+    let hint = "correct what is listed and try again; nothing was changed";
+    Err(problem::hinted(422, "invalid", "The app is not valid", lines.join("\n"), hint))
 }
 
 fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs) -> Result<Draft, Problem> {
     let want = request.replicas.or(request.scale.as_ref().map(|scale| scale.min)).unwrap_or(1);
+    // A count alone is its own bounds.
     let by_hand = ScaleSpec { min: want.min(1), max: want.max(1), ..ScaleSpec::default() };
     let bounds = request.scale.clone().unwrap_or(by_hand);
     check_scale(id, &bounds, want, cap)?;

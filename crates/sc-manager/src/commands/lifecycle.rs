@@ -111,10 +111,7 @@ pub async fn stop_replica(world: &World, id: &ReplicaId) -> Result<Accepted, Pro
         draft.put(desired, key::replica(id), &drained(app, record, now));
         let want = app.want().saturating_sub(1);
         let mut bounds = app.app.scale.clone();
-        if !bounds.auto {
-            bounds.min = bounds.min.min(want);
-        }
-        let want = want.max(bounds.min);
+        bounds.min = bounds.min.min(want);
         draft.expect(desired, &key::app(&id.app));
         if bounds != app.app.scale {
             draft.put(desired, key::app(&id.app), &App { scale: bounds, ..app.app.clone() });
@@ -132,7 +129,9 @@ fn drained(app: &DesiredApp, record: &Replica, now: UnixMs) -> Replica {
     let timeout = app.versions.get(&record.version).map_or(30_000, |version| version.spec.drain.timeout_ms);
     let why = "stopped by a user".to_owned();
     let deadline_ms = now.saturating_add(timeout);
-    Replica { intent: Intent::Drain { why, since_ms: now, deadline_ms, failed: false }, ..record.clone() }
+    // `replace`: it is not to be taken back when more are wanted again.
+    let intent = Intent::Drain { why, since_ms: now, deadline_ms, failed: false };
+    Replica { intent, replace: true, ..record.clone() }
 }
 
 /// Replaces one replica, as in a rollout; the count stays.

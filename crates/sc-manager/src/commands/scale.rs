@@ -104,17 +104,8 @@ pub fn check_scale(id: &AppId, bounds: &ScaleSpec, want: u32, cap: u32) -> Resul
         let detail = format!("{id} would have up to {} replicas, {cap} are the most an app may have here", max.max(want));
         return Err(problem::invalid(detail, "ask for fewer, or start the manager with a higher --max-replicas"));
     }
-    if min > max {
-        return Err(problem::invalid(format!("min ({min}) is above max ({max})"), "swap them, or raise max"));
-    }
-    if bounds.auto && max == 0 {
-        return Err(problem::invalid("max is 0: the scaler could run nothing", format!("`sc stop {id}` stops an app")));
-    }
-    if bounds.cpu.is_some_and(|cpu| !(cpu > 0.0 && cpu <= 1.0)) {
-        return Err(problem::invalid("the CPU target must be above 0 and at most 1", "0.7 means 70 % of the limit"));
-    }
-    if bounds.rps.is_some_and(|rps| !(rps > 0.0 && rps.is_finite())) {
-        return Err(problem::invalid("the target of requests per second must be above 0", "leave it out to have it learned"));
+    if let Some(wrong) = sc_core::validate::validate_scale(bounds, cap).first() {
+        return Err(problem::invalid(wrong.to_string(), "correct it and try again; nothing was changed"));
     }
     if want < min || want > max {
         return Err(problem::invalid(format!("{want} replicas are not within {min} to {max}"), "change the bounds too"));
