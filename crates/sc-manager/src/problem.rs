@@ -101,9 +101,13 @@ pub fn of_engine(error: &EngineError) -> Problem {
     match error {
         EngineError::Refused { hint, .. } => hinted(422, "refused", "The engine refuses this", detail, hint.clone()),
         EngineError::NoSuchReplica(_) => problem(404, "no-such-replica", "No such replica", detail),
-        EngineError::Unavailable { .. } => {
-            hinted(503, "engine-unavailable", "The engine cannot be reached", detail, "`sc doctor` says what to look at")
-        }
+        EngineError::Unavailable { .. } => hinted(
+            503,
+            "engine-unavailable",
+            "The engine cannot be reached",
+            detail,
+            "`sc doctor` says what to look at",
+        ),
         EngineError::TimedOut { .. } => problem(504, "engine-late", "The engine did not answer in time", detail),
         EngineError::Unsupported { .. } => problem(501, "unsupported", "This engine cannot do that", detail),
         EngineError::Failed { .. } => problem(502, "engine-failed", "The engine failed", detail),

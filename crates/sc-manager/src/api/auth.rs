@@ -63,7 +63,13 @@ impl Token {
             return Ok(());
         }
         let hint = format!("the right one is in {file} on the manager's host (SC_TOKEN, --token-file)");
-        Err(problem::hinted(401, "token-wrong", "The token is wrong", "the request's token is not this manager's", hint))
+        Err(problem::hinted(
+            401,
+            "token-wrong",
+            "The token is wrong",
+            "the request's token is not this manager's",
+            hint,
+        ))
     }
 }
 

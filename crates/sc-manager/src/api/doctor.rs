@@ -7,12 +7,7 @@ use sc_api::types::Finding;
 use sc_core::plan::Desired;
 
 use super::{Answer, Api, body};
-use crate::{
-    mirror::STORE,
-    reconcile::ENGINE,
-    view,
-    world::World,
-};
+use crate::{mirror::STORE, reconcile::ENGINE, view, world::World};
 
 /// A load of the whole store above this is slow.
 const SLOW_MS: u128 = 500;
@@ -47,7 +42,12 @@ async fn store(world: &World) -> Finding {
     let what = format!("store: {}", world.store.describe());
     if let Err(error) = world.mirror.reload().await {
         let why = world.waiting.why(STORE).unwrap_or_else(|| crate::waiting::chain(&error));
-        return finding("error", what, why, "start it, or see what it logs; the manager goes on by itself once it is back");
+        return finding(
+            "error",
+            what,
+            why,
+            "start it, or see what it logs; the manager goes on by itself once it is back",
+        );
     }
     let millis = world.mirror.load_time().as_millis();
     if millis > SLOW_MS {
@@ -103,7 +103,8 @@ fn one_proxy(world: &World, id: &str, stats: &str) -> Finding {
     let (report, what) = (world.reports.report(id), format!("proxy {id}"));
     let age = report.at.map(|at| world.now_ms().saturating_sub(at));
     let Some(age) = age.filter(|age| *age < SILENT_MS) else {
-        let fix = format!("see whether {stats} can be reached from the manager; without reports nothing is scaled down");
+        let fix =
+            format!("see whether {stats} can be reached from the manager; without reports nothing is scaled down");
         let why = if report.error.is_empty() { "it does not report".to_owned() } else { report.error };
         return finding("error", what, why, fix);
     };

@@ -106,10 +106,7 @@ async fn frame(to_client: &mut WriteHalf<Io>, kind: u8, data: &[u8]) -> io::Resu
 }
 
 /// Hands the client's input on. Ends when the client leaves.
-async fn listen(
-    mut from_client: ReadHalf<Io>,
-    input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
-) -> io::Result<()> {
+async fn listen(mut from_client: ReadHalf<Io>, input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>) -> io::Result<()> {
     let mut input = Some(input);
     loop {
         let kind = from_client.read_u8().await?;

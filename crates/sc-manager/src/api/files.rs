@@ -17,10 +17,13 @@ impl Api {
         self.known(&id)?;
         let room = self.stream()?;
         let tar = self.world.engine.copy_out(&id, &path).await.map_err(|error| problem::of_engine(&error))?;
-        Ok(body::stream("application/x-tar", tar.map_err(io::Error::other).map(move |part| {
-            let _held = &room;
-            part
-        })))
+        Ok(body::stream(
+            "application/x-tar",
+            tar.map_err(io::Error::other).map(move |part| {
+                let _held = &room;
+                part
+            }),
+        ))
     }
 
     pub(super) async fn copy_in(self: Arc<Self>, call: Call) -> Answer {

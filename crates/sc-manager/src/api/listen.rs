@@ -38,7 +38,9 @@ pub(super) enum Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody else listens there.
-    #[error("{place} is taken: another program listens there (`ss -ltnp` shows which). End it, or choose another place with {flag}")]
+    #[error(
+        "{place} is taken: another program listens there (`ss -ltnp` shows which). End it, or choose another place with {flag}"
+    )]
     Taken {
         /// Where.
         place: String,

@@ -137,16 +137,15 @@ async fn past(world: &World, wanted: &Wanted, out: &Out) -> BTreeMap<ReplicaId, 
         if !wanted.takes(&line) {
             continue;
         }
-        match wanted.tail {
-            None if out.send(record(replica, line)).await.is_err() => return marks,
-            None => {}
-            Some(0) => {}
-            Some(tail) => {
-                if last.len() == tail {
-                    last.pop_front();
-                }
-                last.push_back(record(replica, line));
+        let Some(tail) = wanted.tail else {
+            if out.send(record(replica, line)).await.is_err() {
+                return marks;
             }
+            continue;
+        };
+        last.push_back(record(replica, line));
+        if last.len() > tail {
+            last.pop_front();
         }
     }
     for line in last {

@@ -24,7 +24,7 @@ pub use auth::Token;
 pub use body::Body;
 pub use conn::serve;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
-pub use listen::{Bound, Listener};
+pub use listen::{Bound, ListenError, Listener};
 use query::Query;
 use route::Op;
 pub use route::{ROUTES, Route};

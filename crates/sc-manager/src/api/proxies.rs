@@ -28,9 +28,12 @@ impl Api {
 
     pub(super) async fn put_proxy(self: Arc<Self>, call: Call) -> Answer {
         let id = call.param("id").to_owned();
-        let valid = !id.is_empty() && id.len() <= 100 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+        let valid =
+            !id.is_empty() && id.len() <= 100 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
         if !valid {
-            return Err(problem::malformed(format!("{id:?} is no id of a proxy: letters, digits and -_.: only, at most 100")));
+            return Err(problem::malformed(format!(
+                "{id:?} is no id of a proxy: letters, digits and -_.: only, at most 100"
+            )));
         }
         let record: Proxy = body::read(call.request.into_body()).await?;
         self.register(&id, record).await.map_err(|error| problem::of_store(&error))?;

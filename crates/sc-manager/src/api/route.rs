@@ -148,7 +148,13 @@ pub fn find(method: &Method, path: &str) -> Result<(&'static Route, BTreeMap<&'s
     }
     if others.is_empty() {
         let detail = format!("there is nothing at {path}");
-        return Err(problem::hinted(404, "no-such-path", "No such path", detail, "GET /v1/openapi.json lists what there is"));
+        return Err(problem::hinted(
+            404,
+            "no-such-path",
+            "No such path",
+            detail,
+            "GET /v1/openapi.json lists what there is",
+        ));
     }
     let detail = format!("{path} takes {}, not {method}", others.join(", "));
     Err(problem::problem(405, "wrong-method", "Wrong method", detail))

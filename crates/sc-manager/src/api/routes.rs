@@ -49,7 +49,8 @@ impl Following {
 
     fn update(&mut self, desired: &Desired) -> RoutesUpdate {
         let now = published(desired);
-        let put = now.iter().filter(|(id, routes)| self.sent.get(*id) != Some(*routes)).map(|(_, r)| r.clone()).collect();
+        let put =
+            now.iter().filter(|(id, routes)| self.sent.get(*id) != Some(*routes)).map(|(_, r)| r.clone()).collect();
         let delete = self.sent.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
         let whole = !std::mem::replace(&mut self.begun, true);
         self.sent = now;

@@ -41,7 +41,13 @@ impl Api {
             }
             Err(error @ BlobError::WrongDigest { .. }) => {
                 let hint = "send it again; nothing of it was kept";
-                Err(problem::hinted(422, "wrong-digest", "The content is not what it was named", error.to_string(), hint))
+                Err(problem::hinted(
+                    422,
+                    "wrong-digest",
+                    "The content is not what it was named",
+                    error.to_string(),
+                    hint,
+                ))
             }
             Err(error @ BlobError::NoSpace(_)) => {
                 let hint = "make room on the manager's disk, or remove apps: unused blobs go after an hour";

@@ -84,7 +84,11 @@ fn change(
     super::app(desired, id)?;
     if request.create_only {
         let detail = format!("{id} exists already (version {})", app.app.version);
-        return Err(problem::conflict("app-exists", detail, format!("`sc deploy` changes it, `sc rm {id}` removes it")));
+        return Err(problem::conflict(
+            "app-exists",
+            detail,
+            format!("`sc deploy` changes it, `sc rm {id}` removes it"),
+        ));
     }
     let same = app.spec() == Some(&request.spec);
     let latest = app.versions.keys().next_back().copied().unwrap_or(0).max(app.app.version);

@@ -62,12 +62,8 @@ async fn command(
     let mut last = StoreError::Conflict;
     for _ in 0..TRIES {
         let draft = decide(&desired, world.now_ms())?;
-        let accepted = |revision, changed| Accepted {
-            app: draft.app.clone(),
-            version: draft.version,
-            revision,
-            changed,
-        };
+        let accepted =
+            |revision, changed| Accepted { app: draft.app.clone(), version: draft.version, revision, changed };
         if draft.writes.is_empty() {
             return Ok(accepted(desired.revision, false));
         }

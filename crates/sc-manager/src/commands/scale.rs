@@ -101,14 +101,18 @@ fn bounds(id: &AppId, before: &ScaleSpec, request: &SetScale) -> Result<ScaleSpe
 pub fn check_scale(id: &AppId, bounds: &ScaleSpec, want: u32, cap: u32) -> Result<(), Problem> {
     let (min, max) = (bounds.min, bounds.max);
     if max.max(want) > cap {
-        let detail = format!("{id} would have up to {} replicas, {cap} are the most an app may have here", max.max(want));
+        let detail =
+            format!("{id} would have up to {} replicas, {cap} are the most an app may have here", max.max(want));
         return Err(problem::invalid(detail, "ask for fewer, or start the manager with a higher --max-replicas"));
     }
     if let Some(wrong) = sc_core::validate::validate_scale(bounds, cap).first() {
         return Err(problem::invalid(wrong.to_string(), "correct it and try again; nothing was changed"));
     }
     if want < min || want > max {
-        return Err(problem::invalid(format!("{want} replicas are not within {min} to {max}"), "change the bounds too"));
+        return Err(problem::invalid(
+            format!("{want} replicas are not within {min} to {max}"),
+            "change the bounds too",
+        ));
     }
     Ok(())
 }

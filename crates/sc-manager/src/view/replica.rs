@@ -46,12 +46,7 @@ pub fn replica_view(world: &World, id: &ReplicaId, replica: &Replica) -> Replica
 }
 
 /// The state in a word, and what it waits for.
-pub(super) fn state(
-    world: &World,
-    observed: &Observed,
-    id: &ReplicaId,
-    replica: &Replica,
-) -> (&'static str, String) {
+pub(super) fn state(world: &World, observed: &Observed, id: &ReplicaId, replica: &Replica) -> (&'static str, String) {
     let by_record = state_of_record(replica);
     match &replica.intent {
         Intent::Drain { why, deadline_ms, .. } => (by_record, leaving(world, id, why, *deadline_ms)),

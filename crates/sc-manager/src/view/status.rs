@@ -40,9 +40,10 @@ fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> 
     };
     if app.app.deleting || app.app.stopped {
         let (n, replica) = app.replicas.iter().next().map_or((None, None), |(n, r)| (Some(*n), Some(r)));
-        return n.zip(replica).map(|(n, replica)| format!("waiting for {}", describe(n, replica))).or_else(|| {
-            app.app.deleting.then(|| "being removed".to_owned())
-        });
+        return n
+            .zip(replica)
+            .map(|(n, replica)| format!("waiting for {}", describe(n, replica)))
+            .or_else(|| app.app.deleting.then(|| "being removed".to_owned()));
     }
     if let Rollout::Failed { cause, .. } = &app.app.rollout {
         return Some(format!("it does not come up: {cause}"));
