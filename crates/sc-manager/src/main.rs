@@ -48,7 +48,7 @@ fn log_to_stderr(format: LogFormat) {
 async fn run(flags: Flags) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     std::fs::create_dir_all(&flags.data).with_context(|| format!("cannot make {}", flags.data.display()))?;
-    let store = open_store(&flags).await?;
+    let store = open_store(&flags)?;
     let store_id = tokio::select! {
         id = sc_manager::identity::store_id(store.as_ref(), &flags.data) => id?,
         () = stop.cancelled() => return Ok(()),
@@ -74,18 +74,37 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn open_store(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
     match flags.store {
         StoreKind::Embedded => Ok(Arc::new(sc_store::Disk::open(flags.data.join("store.redb"))?)),
-        StoreKind::Etcd => open_etcd(flags).await,
+        StoreKind::Etcd => open_etcd(flags),
     }
 }
 
-async fn open_etcd(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
-    anyhow::bail!(
-        "this sc-manager was built without etcd ({}): build it with --features etcd, or use --store embedded",
-        flags.etcd.join(",")
-    )
+#[cfg(feature = "etcd")]
+fn open_etcd(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
+    let user = match (&flags.etcd_user, &flags.etcd_password_file) {
+        (Some(user), Some(file)) => {
+            let password = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Some((user.clone(), password.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        _ => None,
+    };
+    let config = sc_store::EtcdConfig {
+        endpoints: flags.etcd.clone(),
+        prefix: flags.store_prefix.clone(),
+        user,
+        ca: flags.etcd_ca.clone(),
+        identity: flags.etcd_cert.clone().zip(flags.etcd_key.clone()),
+        ..sc_store::EtcdConfig::default()
+    };
+    Ok(Arc::new(sc_store::Etcd::new(config)?))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn open_etcd(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
+    let at = flags.etcd.join(",");
+    anyhow::bail!("this sc-manager was built without etcd ({at}): build with --features etcd, or use --store embedded")
 }
 
 async fn open_engine(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {

@@ -1,37 +1,28 @@
-//! A program run inside a replica, over an upgraded connection: one byte kind, four bytes big-endian length, content.
+//! A program run inside a replica, over an upgraded connection that carries frames both ways ([`sc_api::exec`]).
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
-use futures_util::StreamExt;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream::BoxStream};
 use hyper::{
     Response, StatusCode,
     header::{self, HeaderValue},
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
-use sc_api::types::Exec;
-use sc_engine::{ExecOutput, ExecSession, ExecSpec};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use sc_api::{
+    exec::{FromReplica, ManagerEnd, PROTOCOL, ToReplica, pieces},
+    types::Exec,
+};
+use sc_engine::{EngineError, ExecOutput, ExecSession, ExecSpec};
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio_util::codec::{Encoder, FramedRead};
 
 use super::{Answer, Api, Call, body};
 use crate::problem;
 
-/// The name of the protocol.
-const PROTOCOL: &str = "sc-exec/1";
-/// The largest frame from a client, in bytes.
-const FRAME_MAX: u32 = 1 << 20;
-
-mod kind {
-    pub const INPUT: u8 = 0;
-    pub const END: u8 = 1;
-    pub const STDOUT: u8 = 1;
-    pub const STDERR: u8 = 2;
-    pub const EXIT: u8 = 3;
-    pub const ERROR: u8 = 4;
-}
-
 type Io = TokioIo<Upgraded>;
+type Input = Box<dyn AsyncWrite + Send + Unpin>;
 
 impl Api {
     pub(super) async fn exec(self: Arc<Self>, mut call: Call) -> Answer {
@@ -70,6 +61,7 @@ impl Api {
 /// Carries both ways until the program ends or the client leaves.
 async fn talk(io: Io, session: ExecSession) {
     let (from_client, mut to_client) = tokio::io::split(io);
+    let from_client = FramedRead::new(from_client, ManagerEnd);
     let ExecSession { output, input } = session;
     let said = tokio::select! {
         said = speak(&mut to_client, output) => said,
@@ -84,50 +76,53 @@ async fn talk(io: Io, session: ExecSession) {
 
 async fn speak(
     to_client: &mut WriteHalf<Io>,
-    mut output: futures_util::stream::BoxStream<'static, Result<ExecOutput, sc_engine::EngineError>>,
+    mut output: BoxStream<'static, Result<ExecOutput, EngineError>>,
 ) -> io::Result<()> {
     while let Some(said) = output.next().await {
         match said {
-            Ok(ExecOutput::Stdout(data)) => frame(to_client, kind::STDOUT, &data).await?,
-            Ok(ExecOutput::Stderr(data)) => frame(to_client, kind::STDERR, &data).await?,
-            Ok(ExecOutput::Exit(code)) => return frame(to_client, kind::EXIT, &code.to_be_bytes()).await,
-            Err(error) => return frame(to_client, kind::ERROR, error.to_string().as_bytes()).await,
+            Ok(ExecOutput::Stdout(data)) => send(to_client, data, FromReplica::Stdout).await?,
+            Ok(ExecOutput::Stderr(data)) => send(to_client, data, FromReplica::Stderr).await?,
+            Ok(ExecOutput::Exit(code)) => return write(to_client, FromReplica::Exit(code)).await,
+            Err(error) => return write(to_client, FromReplica::Error(error.to_string())).await,
         }
     }
-    frame(to_client, kind::ERROR, b"the program ended without an exit status").await
+    write(to_client, FromReplica::Error("the program ended without an exit status".to_owned())).await
 }
 
-async fn frame(to_client: &mut WriteHalf<Io>, kind: u8, data: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(data.len()).map_err(io::Error::other)?;
-    to_client.write_u8(kind).await?;
-    to_client.write_u32(length).await?;
-    to_client.write_all(data).await?;
+async fn send(to_client: &mut WriteHalf<Io>, data: Bytes, kind: fn(Bytes) -> FromReplica) -> io::Result<()> {
+    for piece in pieces(data) {
+        write(to_client, kind(piece)).await?;
+    }
+    Ok(())
+}
+
+async fn write(to_client: &mut WriteHalf<Io>, frame: FromReplica) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    ManagerEnd.encode(frame, &mut bytes)?;
+    to_client.write_all(&bytes).await?;
     to_client.flush().await
 }
 
 /// Hands the client's input on. Ends when the client leaves.
-async fn listen(mut from_client: ReadHalf<Io>, input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>) -> io::Result<()> {
+async fn listen(mut from_client: FramedRead<ReadHalf<Io>, ManagerEnd>, input: Input) -> io::Result<()> {
     let mut input = Some(input);
-    loop {
-        let kind = from_client.read_u8().await?;
-        let length = from_client.read_u32().await?;
-        if length > FRAME_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too large"));
-        }
-        let mut data = vec![0; length as usize];
-        from_client.read_exact(&mut data).await?;
-        match (kind, &mut input) {
-            (kind::INPUT, Some(input)) => {
-                // A program that closed its input does not end the exec.
-                let _ = input.write_all(&data).await;
-                let _ = input.flush().await;
+    while let Some(frame) = from_client.next().await {
+        match frame? {
+            // A program that closed its input does not end the exec.
+            ToReplica::Input(data) => {
+                if let Some(input) = &mut input {
+                    let _ = input.write_all(&data).await;
+                    let _ = input.flush().await;
+                }
             }
-            (kind::END, _) => {
+            ToReplica::End => {
                 if let Some(mut input) = input.take() {
                     let _ = input.shutdown().await;
                 }
             }
-            _ => {}
+            // No engine can change a terminal's size yet.
+            ToReplica::Resize(..) => {}
         }
     }
+    Ok(())
 }

@@ -167,17 +167,15 @@ async fn next(lines: &mut Lines) -> Option<LogLine> {
 }
 
 /// Sends what comes, of every replica, until the reader leaves.
-async fn coming(world: Arc<World>, wanted: Wanted, marks: BTreeMap<ReplicaId, Mark>, out: Out) {
+async fn coming(world: Arc<World>, wanted: Wanted, mut known: BTreeMap<ReplicaId, Mark>, out: Out) {
     let mut following: BTreeMap<ReplicaId, AbortOnDropHandle<()>> = BTreeMap::new();
-    let mut known: BTreeMap<ReplicaId, Option<Mark>> = marks.into_iter().map(|(id, mark)| (id, Some(mark))).collect();
     loop {
         for replica in replicas(&world, &wanted.app).await {
-            let mark = known.entry(replica.clone()).or_default();
-            if !following.contains_key(&replica) {
+            let mark = known.remove(&replica).unwrap_or_default();
+            following.entry(replica).or_insert_with_key(|replica| {
                 let (world, wanted, out) = (world.clone(), wanted.clone(), out.clone());
-                let task = follow(world, replica.clone(), mark.take().unwrap_or_default(), wanted, out);
-                following.insert(replica, AbortOnDropHandle::new(tokio::spawn(task)));
-            }
+                AbortOnDropHandle::new(tokio::spawn(follow(world, replica.clone(), mark, wanted, out)))
+            });
         }
         tokio::select! {
             biased;
