@@ -209,7 +209,10 @@ impl Store for Etcd {
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         // Opening the stream renews the lease once, and fails when it is gone: that is all that is wanted.
-        self.call(true, |mut client| async move { Ok(drop(client.lease_keep_alive(lease.0).await?)) }).await
+        self.call(true, |mut client| async move {
+            client.lease_keep_alive(lease.0).await?;
+            Ok(())
+        }).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
