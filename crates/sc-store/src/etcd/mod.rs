@@ -212,7 +212,8 @@ impl Store for Etcd {
         self.call(true, |mut client| async move {
             client.lease_keep_alive(lease.0).await?;
             Ok(())
-        }).await
+        })
+        .await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
