@@ -46,7 +46,6 @@ struct Cli {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = true)]
 struct SourceArgs {
     /// Routes from this TOML file, which is watched
     #[arg(long, env = "SC_ROUTES_FILE", value_name = "FILE", conflicts_with_all = ["manager", "etcd"])]
@@ -60,6 +59,24 @@ struct SourceArgs {
     /// Routes from etcd at http[s]://HOST:PORT; may be given several times
     #[arg(long, env = "SC_ETCD", value_delimiter = ',', value_name = "URL")]
     etcd: Vec<String>,
+    /// etcd's user
+    #[arg(long, env = "SC_ETCD_USER", value_name = "NAME", requires_all = ["etcd", "etcd_password_file"])]
+    etcd_user: Option<String>,
+    /// File that holds the user's password
+    #[arg(long, env = "SC_ETCD_PASSWORD_FILE", value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed etcd's certificates
+    #[arg(long, env = "SC_ETCD_CA", value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// PEM file of this client's certificate
+    #[arg(long, env = "SC_ETCD_CERT", value_name = "FILE", requires_all = ["etcd", "etcd_key"])]
+    etcd_cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, env = "SC_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// All keys in etcd begin with this
+    #[arg(long, env = "SC_STORE_PREFIX", default_value = "/sc/v1/", value_name = "PREFIX")]
+    store_prefix: String,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -88,7 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let running = sc_proxy::start(cli.config().await?)?;
+        let running = sc_proxy::start(cli.config()?)?;
         tracing::info!(listen = ?running.listen, admin = running.stats, id = running.id, "serving");
         let mut told = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
         told().await;
@@ -102,8 +119,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 impl Cli {
-    async fn config(self) -> anyhow::Result<Config> {
-        let mut config = Config::new(self.source.source().await?);
+    fn config(self) -> anyhow::Result<Config> {
+        let mut config = Config::new(self.source.source()?);
         config.listen = self.listen;
         config.threads = self.threads;
         config.data = self.data;
@@ -116,11 +133,14 @@ impl Cli {
 }
 
 impl SourceArgs {
-    async fn source(self) -> anyhow::Result<Source> {
+    fn source(self) -> anyhow::Result<Source> {
         if let Some(file) = self.routes_file {
             return Ok(Source::File(file));
         }
-        let Some(url) = self.manager else { return etcd(self.etcd).await };
+        if self.manager.is_none() && self.etcd.is_empty() {
+            bail!("say where the routes come from: --routes-file FILE, --etcd URL or --manager URL");
+        }
+        let Some(url) = self.manager else { return etcd(self) };
         let read = |path: PathBuf| {
             let token = std::fs::read_to_string(&path);
             let token = token.with_context(|| format!("cannot read the manager's token in {}", path.display()))?;
@@ -133,6 +153,25 @@ impl SourceArgs {
     }
 }
 
-async fn etcd(_urls: Vec<String>) -> anyhow::Result<Source> {
+#[cfg(feature = "etcd")]
+fn etcd(args: SourceArgs) -> anyhow::Result<Source> {
+    let password = args.etcd_password_file.map(|path| {
+        let password = std::fs::read_to_string(&path);
+        password.with_context(|| format!("cannot read etcd's password in {}", path.display()))
+    });
+    let password = password.transpose()?.map(|password| password.trim_end_matches('\n').to_owned());
+    let config = sc_store::EtcdConfig {
+        endpoints: args.etcd,
+        prefix: args.store_prefix,
+        user: args.etcd_user.zip(password),
+        ca: args.etcd_ca,
+        identity: args.etcd_cert.zip(args.etcd_key),
+        ..Default::default()
+    };
+    Ok(Source::Store(std::sync::Arc::new(sc_store::Etcd::new(config)?)))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd(_args: SourceArgs) -> anyhow::Result<Source> {
     bail!("this build has no etcd in it: build with `--features etcd`, or use --manager or --routes-file")
 }

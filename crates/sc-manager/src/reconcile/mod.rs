@@ -5,7 +5,6 @@
 mod act;
 mod cause;
 mod observe;
-pub use observe::ENGINE;
 mod pass;
 mod probing;
 mod tell;

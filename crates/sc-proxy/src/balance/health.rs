@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const FAILURES: u32 = 3;
 /// How long the first ejection lasts.
 pub const FIRST: Duration = Duration::from_millis(500);
+/// How much later than other requests one that must not be sent twice may be the trial: it would fail with it.
+pub const CAREFUL: Duration = Duration::from_secs(10);
 /// How long one lasts at most.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
@@ -31,11 +33,12 @@ pub enum Standing {
 }
 
 impl Health {
-    /// What may be sent to it.
-    pub fn standing(&self, now: u64) -> Standing {
+    /// What may be sent to it. `repeatable`: if it fails, the request can be sent to another.
+    pub fn standing(&self, now: u64, repeatable: bool) -> Standing {
+        let careful = if repeatable { 0 } else { CAREFUL.as_millis() as u64 };
         match self.until {
             None => Standing::Well,
-            Some(until) if now < until || self.trial => Standing::Ejected,
+            Some(until) if now < until + careful || self.trial => Standing::Ejected,
             Some(_) => Standing::Trial,
         }
     }
@@ -52,7 +55,7 @@ impl Health {
 
     /// A trial request is on its way. False when another was first.
     pub fn begin_trial(&mut self, now: u64) -> bool {
-        let free = self.standing(now) == Standing::Trial;
+        let free = self.standing(now, true) == Standing::Trial;
         self.trial |= free;
         free
     }
@@ -107,15 +110,19 @@ mod tests {
         health.succeeded();
         assert_eq!((health.failed(0, true), health.failed(0, true)), (None, None));
         assert_eq!(health.failed(0, true), Some(FIRST));
-        assert_eq!((health.standing(499), health.standing(500)), (Standing::Ejected, Standing::Trial));
+        assert_eq!((health.standing(499, true), health.standing(500, true)), (Standing::Ejected, Standing::Trial));
+        assert_eq!(
+            (health.standing(10_499, false), health.standing(10_500, false)),
+            (Standing::Ejected, Standing::Trial)
+        );
         assert!(health.begin_trial(500) && !health.begin_trial(500));
         assert_eq!(health.failed(510, false), Some(FIRST * 2));
-        assert_eq!(health.standing(1_509), Standing::Ejected);
+        assert_eq!(health.standing(1_509, true), Standing::Ejected);
         assert!(health.begin_trial(1_510));
         health.abandon_trial();
         assert!(health.begin_trial(1_511));
         health.succeeded();
-        assert_eq!(health.standing(1_511), Standing::Well);
+        assert_eq!(health.standing(1_511, true), Standing::Well);
         assert!(!health.is_clean(), "the next ejection is still a long one");
         health.succeeded();
         health.succeeded();
@@ -127,7 +134,7 @@ mod tests {
         let mut health = Health::default();
         (0..3).for_each(|_| _ = health.failed(0, true));
         assert_eq!(health.failed(10, true), None);
-        assert_eq!(health.standing(500), Standing::Trial);
+        assert_eq!(health.standing(500, true), Standing::Trial);
     }
 
     proptest! {
@@ -144,7 +151,7 @@ mod tests {
                 now += later;
                 health.begin_trial(now);
                 if fails { health.failed(now, true); } else { health.succeeded(); }
-                prop_assert_ne!(health.standing(now + LONGEST.as_millis() as u64), Standing::Ejected);
+                prop_assert_ne!(health.standing(now + LONGEST.as_millis() as u64, true), Standing::Ejected);
             }
         }
     }

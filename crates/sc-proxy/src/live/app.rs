@@ -63,6 +63,15 @@ pub struct Member {
     pub version: u64,
 }
 
+/// What a request asks for in a backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask<'a> {
+    /// Serial numbers of those that it cannot use: they were tried.
+    pub tried: &'a [u64],
+    /// It can be sent again elsewhere, so that it may be the one that tries an ejected backend.
+    pub repeatable: bool,
+}
+
 /// What came of looking for a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
@@ -82,15 +91,15 @@ pub enum Choice {
 }
 
 impl App {
-    /// Chooses a backend that was not `tried` (serial numbers) and takes a place with it. `now`: milliseconds since the epoch.
-    pub fn choose(&self, tried: &[u64], mut dice: impl FnMut() -> u32, now: impl Fn() -> u64) -> Choice {
+    /// Chooses a backend and takes a place with it. `now`: milliseconds since the epoch.
+    pub fn choose(&self, ask: Ask<'_>, mut dice: impl FnMut() -> u32, now: impl Fn() -> u64) -> Choice {
         let limit = self.traffic.max_in_flight;
         // Each round but the last lost a race for a place or a trial against another thread.
         for _ in 0..4 {
-            let view = |i| self.candidate(i, tried, limit, &now);
+            let view = |i| self.candidate(i, ask, limit, &now);
             let Some(at) = pick(self.members.len(), self.even, (dice(), dice()), view) else { break };
             let backend = &self.members[at].backend;
-            let trial = backend.standing(&now) == Standing::Trial;
+            let trial = backend.standing(&now, ask.repeatable) == Standing::Trial;
             if trial && !backend.begin_trial(now()) {
                 continue;
             }
@@ -101,22 +110,22 @@ impl App {
                 backend.abandon_trial();
             }
         }
-        match self.members.iter().any(|m| !tried.contains(&m.backend.serial)) {
+        match self.members.iter().any(|m| !ask.tried.contains(&m.backend.serial)) {
             true => Choice::Full,
             false if self.members.is_empty() => Choice::Empty,
             false => Choice::Tried,
         }
     }
 
-    fn candidate(&self, i: usize, tried: &[u64], limit: Option<u32>, now: &impl Fn() -> u64) -> Candidate {
+    fn candidate(&self, i: usize, ask: Ask<'_>, limit: Option<u32>, now: &impl Fn() -> u64) -> Candidate {
         let member = &self.members[i];
         let in_flight = member.backend.in_flight();
         let room = limit.is_none_or(|limit| in_flight < limit);
-        let usable = room && !tried.contains(&member.backend.serial);
+        let usable = room && !ask.tried.contains(&member.backend.serial);
         let eligible = usable
-            && (member.backend.standing(now) != Standing::Ejected
+            && (member.backend.standing(now, ask.repeatable) != Standing::Ejected
                 || health::panics(self.members.len(), self.ejected())
-                || self.only_ejected_left(tried));
+                || self.only_ejected_left(ask.tried));
         Candidate { in_flight, weight: member.weight, eligible }
     }
 

@@ -115,9 +115,9 @@ impl Backend {
         self.listed.store(listed, Release);
     }
 
-    /// What may be sent to it; `now` in milliseconds since the epoch.
-    pub fn standing(&self, now: impl FnOnce() -> u64) -> Standing {
-        if self.sick.load(Relaxed) { self.health().standing(now()) } else { Standing::Well }
+    /// What may be sent to it; see [`Health::standing`]. `now` in milliseconds since the epoch.
+    pub fn standing(&self, now: impl FnOnce() -> u64, repeatable: bool) -> Standing {
+        if self.sick.load(Relaxed) { self.health().standing(now(), repeatable) } else { Standing::Well }
     }
 
     /// It is passed over because of failures.

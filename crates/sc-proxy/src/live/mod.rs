@@ -5,7 +5,7 @@ mod backend;
 mod queue;
 mod registry;
 
-pub use app::{App, AppLive, AppTotals, Choice, Member, Slot as AppSlot};
+pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Slot as AppSlot};
 pub use backend::{Backend, Slot as BackendSlot, class_of};
 pub use queue::Ticket;
 pub use registry::Registry;

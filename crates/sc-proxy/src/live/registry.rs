@@ -144,7 +144,7 @@ mod tests {
     use sc_core::{routes::BackendRoute, spec::Traffic};
 
     use super::*;
-    use crate::live::Choice;
+    use crate::live::{Ask, Choice};
 
     fn routes(name: &str, replicas: &[u64]) -> BTreeMap<AppId, Arc<AppRoutes>> {
         let app = AppId::in_default(name).unwrap();
@@ -207,7 +207,7 @@ mod tests {
         let mut dice = 0u32;
         let mut choose = |tried: &[u64]| {
             dice = dice.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-            app.choose(tried, || dice, || 0)
+            app.choose(Ask { tried, repeatable: true }, || dice, || 0)
         };
         let first = choose(&[]);
         let second = choose(&[]);
@@ -228,9 +228,10 @@ mod tests {
         assert!(app.members[0].backend.is_ejected() && !app.may_eject());
         (0..3).for_each(|_| app.members[1].backend.failed(0, app.may_eject()));
         assert!(!app.members[1].backend.is_ejected(), "at most half");
-        assert_eq!(app.choose(&[], || 0, || 10), Choice::Member { at: 1, trial: false });
-        assert_eq!(app.choose(&[], || 0, || 10), Choice::Full);
-        assert_eq!(app.choose(&[], || 0, || 10_000), Choice::Member { at: 0, trial: true });
+        let ask = Ask { tried: &[], repeatable: true };
+        assert_eq!(app.choose(ask, || 0, || 10), Choice::Member { at: 1, trial: false });
+        assert_eq!(app.choose(ask, || 0, || 10), Choice::Full);
+        assert_eq!(app.choose(ask, || 0, || 10_000), Choice::Member { at: 0, trial: true });
         app.members[0].backend.succeeded();
         assert!(!app.members[0].backend.is_ejected());
     }

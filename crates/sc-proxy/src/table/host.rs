@@ -16,7 +16,7 @@ pub fn normal_host(authority: &str) -> Option<Cow<'_, str>> {
     let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let fine = match inside {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.bytes().all(valid),
+        None => host.bytes().all(valid) && !host.starts_with('.') && !host.contains(".."),
     };
     if !fine {
         return None;

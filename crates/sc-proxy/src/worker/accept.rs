@@ -4,7 +4,7 @@ use std::{io, net::TcpListener, rc::Rc, time::Duration};
 
 use tokio::{net, sync::watch, task::JoinHandle};
 
-use super::{Worker, client};
+use super::{Open, Worker, client};
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -62,7 +62,10 @@ async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::
 
 async fn take_in(worker: &Rc<Worker>, accepted: io::Result<(net::TcpStream, std::net::SocketAddr)>) {
     match accepted {
-        Ok((stream, peer)) => drop(tokio::task::spawn_local(client::serve(worker.clone(), stream, peer))),
+        Ok((stream, peer)) => {
+            let open = Open::new(worker);
+            tokio::task::spawn_local(client::serve(worker.clone(), open, stream, peer));
+        }
         // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.
         Err(error) if error.raw_os_error().is_some_and(is_want_of_resources) => {
             tracing::warn!(%error, "cannot accept connections");

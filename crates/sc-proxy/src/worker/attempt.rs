@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     headers::is_idempotent,
-    live::{App, AppSlot, Choice, Ticket},
+    live::{App, AppSlot, Ask, Choice, Ticket},
 };
 
 /// How often one request is sent at most.
@@ -74,7 +74,7 @@ impl<'a> Attempts<'a> {
     pub(super) async fn run(mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
         let (mut request, spare) = self.prepare(request);
         loop {
-            let (mut exchange, limits) = self.acquire().await?;
+            let (mut exchange, limits) = self.acquire(spare.is_some()).await?;
             self.count_attempt();
             let (mut sender, reused) = match self.connection(&exchange, spare.is_some(), limits.connect).await {
                 Ok(connection) => connection,
@@ -170,7 +170,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Takes a place with a backend, waiting in line where there is none.
-    async fn acquire(&mut self) -> Result<(Exchange, Timeouts), Refusal> {
+    async fn acquire(&mut self, repeatable: bool) -> Result<(Exchange, Timeouts), Refusal> {
         loop {
             let table = self.worker.table();
             let app = table.app(&self.app.live.id).map(|app| &table.apps[app]).ok_or(Refusal::NoRoute)?;
@@ -178,7 +178,7 @@ impl<'a> Attempts<'a> {
                 return Err(Refusal::Stopped);
             }
             let others_first = app.traffic.max_in_flight.is_some() && self.ticket.is_none() && app.live.has_waiting();
-            let choice = if others_first { Choice::Full } else { self.choose(app) };
+            let choice = if others_first { Choice::Full } else { self.choose(app, repeatable) };
             if let Choice::Member { at, trial } = choice {
                 let upstream = self.worker.upstream(&app.members[at].backend);
                 let exchange = Exchange::begin(self.worker, self.app, upstream, trial);
@@ -194,8 +194,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn choose(&self, app: &App) -> Choice {
-        app.choose(&self.tried, || self.worker.roll(), || self.worker.millis())
+    fn choose(&self, app: &App, repeatable: bool) -> Choice {
+        app.choose(Ask { tried: &self.tried, repeatable }, || self.worker.roll(), || self.worker.millis())
     }
 
     /// Joins the line, or steps back to its front after a wake that gave nothing. Whether this request has looked for a

@@ -133,8 +133,7 @@ pub(super) struct Client {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let _open = Open::new(&worker);
+pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: TcpStream, peer: SocketAddr) {
     let phase = Arc::new(Phase::default());
     phase.idle(worker.limits.idle_timeout);
     let ip = peer.ip().to_canonical();

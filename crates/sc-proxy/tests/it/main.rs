@@ -1,0 +1,8 @@
+//! The proxy with real sockets: real backends, real clients, everything in this process.
+
+mod balance;
+mod control;
+mod drain;
+mod http;
+mod limits;
+mod support;
