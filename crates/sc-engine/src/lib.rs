@@ -3,9 +3,12 @@
 //! An engine is told what to do and says what it sees; it decides nothing. Every call is idempotent and ends within a
 //! deadline of its own.
 
+#[cfg(feature = "docker")]
+pub mod docker;
 mod error;
 pub mod fake;
 pub mod process;
+mod stored;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +21,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, spec::AppSpec, stats::Usage};
 
+#[cfg(feature = "docker")]
+pub use docker::Docker;
 pub use error::EngineError;
 pub use fake::Fake;
 pub use process::Process;
@@ -190,4 +195,15 @@ pub(crate) fn environment(spec: &StartSpec) -> BTreeMap<String, String> {
         env.insert("PORT".to_owned(), spec.addr.port().to_string());
     }
     env
+}
+
+/// The path of the only file of a spec that may be executed.
+pub(crate) fn only_program(spec: &AppSpec) -> Option<&str> {
+    let mut programs = spec.files.iter().filter(|f| f.mode & 0o111 != 0);
+    programs.next().filter(|_| programs.next().is_none()).map(|f| f.path.as_str())
+}
+
+/// Unix milliseconds by this host's clock.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -14,7 +14,7 @@ use sc_core::{
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 use super::{IP, Inner, NAME, Process, blocking, copy, exec, failed, log::Tail, look, place, retire, state};
-use crate::{Engine, EngineError, ExecSession, ExecSpec, LogLine, LogQuery, StartSpec, process::select};
+use crate::{Engine, EngineError, ExecSession, ExecSpec, LogLine, LogQuery, StartSpec, stored::select};
 
 /// How often a followed log is looked at.
 const FOLLOW: Duration = Duration::from_millis(100);
@@ -91,7 +91,7 @@ impl Engine for Process {
                 self.0.watch(replica, &shim);
             }
         }
-        Ok(Node::Known { at: state::now_ms(), replicas, taken: Vec::new() })
+        Ok(Node::Known { at: crate::now_ms(), replicas, taken: Vec::new() })
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<(), EngineError> {

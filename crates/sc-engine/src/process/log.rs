@@ -9,25 +9,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::state::now_ms;
-use crate::{LogLine, LogQuery};
+use crate::{LogLine, now_ms, stored};
 
 /// Longest line; longer ones are cut into several.
 pub(super) const LINE_MAX: usize = 16 << 10;
 /// Bytes after which a new file is begun.
 const FILE_MAX: u64 = 5 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    #[serde(rename = "t")]
-    at_ms: u64,
-    #[serde(rename = "e", default)]
-    stderr: bool,
-    #[serde(rename = "m")]
-    text: String,
-}
 
 /// Cuts what comes in pieces into lines.
 #[derive(Default)]
@@ -90,12 +77,8 @@ impl Writer {
 
     pub fn write(&mut self, stderr: bool, lines: Vec<String>) {
         let at_ms = now_ms();
-        let mut bytes = Vec::new();
-        for text in lines {
-            if serde_json::to_writer(&mut bytes, &Stored { at_ms, stderr, text }).is_ok() {
-                bytes.push(b'\n');
-            }
-        }
+        let bytes = lines.into_iter().map(|text| stored::write(&LogLine { at_ms, stderr, text }));
+        let bytes = bytes.collect::<Vec<_>>().concat();
         if self.file.is_none() {
             self.reopen();
         }
@@ -166,26 +149,12 @@ impl Tail {
         }
         let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         self.partial = bytes.split_off(end);
-        Ok(bytes.split(|b| *b == b'\n').filter_map(parse).collect())
+        Ok(stored::read(&bytes))
     }
-}
-
-fn parse(line: &[u8]) -> Option<LogLine> {
-    let Stored { at_ms, stderr, text } = serde_json::from_slice(line).ok()?;
-    Some(LogLine { at_ms, stderr, text })
 }
 
 fn inode(file: &File) -> Option<u64> {
     file.metadata().ok().map(|m| m.ino())
-}
-
-/// Those of the lines that are asked for.
-pub(crate) fn select(lines: Vec<LogLine>, query: &LogQuery) -> Vec<LogLine> {
-    let mut lines: Vec<_> = lines.into_iter().filter(|l| query.since_ms.is_none_or(|since| l.at_ms >= since)).collect();
-    if let Some(tail) = query.tail {
-        lines.drain(..lines.len().saturating_sub(tail));
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -222,7 +191,7 @@ mod tests {
         }
         assert!(size("log") + size("log.1") < 2 * FILE_MAX + (1 << 20));
         let all = Tail::open(folder.path()).read().unwrap();
-        let two = select(all, &LogQuery { tail: Some(2), ..LogQuery::default() });
+        let two = stored::select(all, &crate::LogQuery { tail: Some(2), ..crate::LogQuery::default() });
         assert!(two.len() == 2 && two.iter().all(|l| l.stderr));
     }
 }

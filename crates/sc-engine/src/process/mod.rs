@@ -39,11 +39,10 @@ use tokio::{net::unix::pipe, process::Command, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use identity::Identity;
-pub(crate) use log::select;
 pub use shim::shim_main;
-use state::{Meta, State, now_ms};
+use state::{Meta, State};
 
-use crate::{EngineError, StartSpec};
+use crate::{EngineError, StartSpec, now_ms};
 
 const NAME: &str = "the process engine";
 /// How long a shim may take to start its replica, and to say that it ended after SIGKILL.

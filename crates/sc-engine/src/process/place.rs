@@ -9,8 +9,8 @@ use std::{
 
 use sc_core::spec::{AppSpec, Source};
 
-use super::state::{self, Meta, State, now_ms};
-use crate::{EngineError, StartSpec, environment};
+use super::state::{self, Meta, State};
+use crate::{EngineError, StartSpec, environment, now_ms, only_program};
 use sc_core::observed::Exit;
 
 /// Where programs without a path are looked for, and what a replica gets as `PATH`.
@@ -54,12 +54,6 @@ pub(super) fn check(spec: &AppSpec) -> Result<(), EngineError> {
         return refuse("no command is given", "Write the program and its arguments after --");
     }
     Ok(())
-}
-
-/// The path of the only file that may be executed.
-pub(crate) fn only_program(spec: &AppSpec) -> Option<&str> {
-    let mut programs = spec.files.iter().filter(|f| f.mode & 0o111 != 0);
-    programs.next().filter(|_| programs.next().is_none()).map(|f| f.path.as_str())
 }
 
 /// Makes the folder, all of it or nothing. When its program cannot be run, the folder says so as the replica's end.

@@ -23,8 +23,9 @@ use sc_core::observed::Exit;
 use super::{
     identity::{self, Identity},
     log::{Writer, pump},
-    state::{self, Meta, State, now_ms},
+    state::{self, Meta, State},
 };
+use crate::now_ms;
 
 /// How often a replica with a memory limit is measured.
 const MEMORY_CHECK: Duration = Duration::from_millis(50);

@@ -12,7 +12,6 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -49,11 +48,6 @@ pub(super) struct State {
     pub child: Option<Identity>,
     pub started_ms: u64,
     pub exit: Option<Exit>,
-}
-
-/// Unix milliseconds by the host's clock.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 /// The folder's name. Dots cannot be part of names, so it is unique.

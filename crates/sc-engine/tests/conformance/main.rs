@@ -1,6 +1,8 @@
 //! One suite over every engine: the fake, child processes, Docker.
 
 mod cases;
+#[cfg(feature = "docker")]
+mod docker;
 mod fake;
 mod process;
 mod subject;
