@@ -1,9 +1,10 @@
 //! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), and what follows from them
-//! ([`mod@plan`], [`mod@routes`]).
+//! ([`mod@plan`], [`mod@routes`], [`mod@check`]).
 //!
 //! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same
 //! inputs give the same answer in production, in a test and in the simulator.
 
+pub mod check;
 pub mod file;
 pub mod names;
 pub mod observed;
@@ -15,6 +16,7 @@ pub mod stats;
 pub mod units;
 pub mod validate;
 
+pub use check::check;
 pub use names::{AppId, Name, NameError, ReplicaId};
 pub use plan::plan;
 pub use routes::routes;

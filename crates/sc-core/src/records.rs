@@ -192,7 +192,8 @@ pub struct Replica {
     pub extra: Extra,
 }
 
-/// What the manager means to do with a replica. Only ever moves towards `Stop`, but for waking.
+/// What the manager means to do with a replica. Only ever moves towards `Stop`, but for waking a paused one and taking
+/// back a sound one that drains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Intent {

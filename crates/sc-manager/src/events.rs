@@ -254,7 +254,7 @@ impl Kept {
             let (from, end) = (format!("{project}/events/"), format!("{project}/events0"));
             let count = self.stored.range(from.clone()..end.clone()).count();
             if count > KEPT {
-                let excess = (count - KEPT).max(KEPT / 40).min(90);
+                let excess = (count - KEPT).clamp(KEPT / 40, 90);
                 return self.stored.range(from..end).take(excess).cloned().collect();
             }
             start = self.stored.range(end..).next();
@@ -270,9 +270,7 @@ fn project_of(event: &Event) -> Name {
 
 fn shorten(event: &mut Event) {
     if event.text.len() > TEXT {
-        let cut = event.text.floor_char_boundary(TEXT);
-        event.text.truncate(cut);
-        event.text.push('…');
+        event.text = crate::waiting::shortened(std::mem::take(&mut event.text), TEXT);
     }
     if event.data.to_string().len() > DATA {
         event.data = serde_json::json!({ "left_out": "too large" });

@@ -21,14 +21,20 @@
 //! Nothing here reads the system's clock but [`clock::SystemClock`]; all waiting is tokio's, so that the simulator runs
 //! these very loops under paused time.
 
+pub mod api;
+pub mod blobs;
 pub mod clock;
+pub mod commands;
 pub mod events;
+pub mod identity;
 pub mod lead;
 pub mod metrics;
 pub mod mirror;
 pub mod probe;
+mod problem;
 pub mod proxies;
 pub mod reconcile;
+mod run;
 pub mod scaler;
 mod settings;
 pub mod usage;
@@ -37,5 +43,6 @@ pub mod waiting;
 pub mod world;
 
 pub use reconcile::{Parts, Reconciler};
+pub use run::{Error, Running, run, start};
 pub use settings::{Config, Settings};
 pub use world::World;

@@ -48,3 +48,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// A text of at most `max` bytes and an ellipsis.
+pub fn shortened(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

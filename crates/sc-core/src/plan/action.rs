@@ -84,6 +84,8 @@ pub enum Action {
     Pause(ReplicaId),
     /// Record: intent `Run`. Engine: unfreeze it.
     Wake(ReplicaId),
+    /// Record: intent `Run` again; it was draining, is sound, and is wanted after all.
+    Resume(ReplicaId),
     /// Record: delete it; the engine has it no more.
     Forget(ReplicaId),
     /// Engine only: remove a replica that has no record (a surplus one, or a left-over). Its [`super::Effects`] write
@@ -176,6 +178,7 @@ impl Action {
             | Self::Stop(replica)
             | Self::Pause(replica)
             | Self::Wake(replica)
+            | Self::Resume(replica)
             | Self::Forget(replica)
             | Self::Remove(replica) => Some(replica),
             _ => None,

@@ -51,6 +51,7 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             }
             record.intent = Intent::Run;
         }),
+        Action::Resume(replica) => with_replica(desired, replica, |record| record.intent = Intent::Run),
         Action::Forget(replica) => {
             if let Some(app) = desired.apps.get_mut(&replica.app) {
                 app.replicas.remove(&replica.incarnation);
@@ -60,7 +61,10 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
         Action::Remove(_) => (),
         Action::Recovered(app) => with_app(desired, app, |app| app.crash = None),
         Action::Roll(app) => {
-            with_app(desired, app, |app| app.rollout = Rollout::Rolling { since_ms: now, progress_ms: now })
+            with_app(desired, app, |app| {
+                app.rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
+                app.crash = None;
+            });
         }
         Action::Settle { app, version } => with_app(desired, app, |app| {
             app.stable = Some(*version);

@@ -31,7 +31,6 @@ pub fn count(addressing: &Addressing) -> u32 {
 }
 
 /// How many ranges one app may have.
-#[allow(dead_code)]
 pub(super) fn most_per_app(addressing: &Addressing) -> usize {
     match addressing {
         Addressing::Networks { .. } => 1,
@@ -85,6 +84,15 @@ pub fn holds(range: &Subnet, addr: &SocketAddr) -> bool {
 pub fn overlap((a, a_bits): (Ipv4Addr, u8), (b, b_bits): (Ipv4Addr, u8)) -> bool {
     let mask = mask(a_bits.min(b_bits));
     u32::from(a) & mask == u32::from(b) & mask
+}
+
+/// Whether two ranges have an address (and port) in common.
+pub fn clash(a: &Subnet, b: &Subnet) -> bool {
+    let ports = match (a.ports, b.ports) {
+        (Some(a), Some(b)) => a.0 <= b.1 && b.0 <= a.1,
+        _ => true,
+    };
+    ports && overlap((a.base, a.bits), (b.base, b.bits))
 }
 
 fn mask(bits: u8) -> u32 {

@@ -39,7 +39,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// So many failures in a row, of a start that the engine answered, are as good as a refusal.
 const GIVES_UP: u32 = 5;
 /// The longest a start may take: big files go into an image first.
-const START_LIMIT: Duration = Duration::from_secs(180);
+const START_LIMIT: Duration = Duration::from_secs(660);
 /// The longest any other call may take, beside the replica's grace.
 const OTHER_LIMIT: Duration = Duration::from_secs(30);
 /// The grace of a replica without a record, in milliseconds.

@@ -7,7 +7,7 @@ use sc_core::{AppId, ReplicaId, plan::Desired};
 use sc_engine::LogQuery;
 use tokio::time::timeout;
 
-use crate::world::World;
+use crate::{waiting::shortened, world::World};
 
 /// How many lines.
 const LINES: usize = 20;
@@ -21,7 +21,7 @@ pub async fn last_words(world: &World, replica: &ReplicaId) -> Vec<String> {
     let query = LogQuery { follow: false, since_ms: None, tail: Some(LINES) };
     let fetch = async {
         let Ok(lines) = world.engine.logs(replica, &query).await else { return Vec::new() };
-        lines.filter_map(|line| async { line.ok().map(|line| shortened(line.text)) }).take(LINES).collect().await
+        lines.filter_map(|line| async { line.ok().map(|line| shortened(line.text, LINE)) }).take(LINES).collect().await
     };
     timeout(LIMIT, fetch).await.unwrap_or_default()
 }
@@ -47,12 +47,4 @@ pub async fn with_last_words(
         return format!("{cause}\n{replica} wrote nothing");
     }
     format!("{cause}\nlast lines of {replica}:\n  {}", lines.join("\n  "))
-}
-
-fn shortened(mut line: String) -> String {
-    if line.len() > LINE {
-        line.truncate(line.floor_char_boundary(LINE));
-        line.push('…');
-    }
-    line
 }

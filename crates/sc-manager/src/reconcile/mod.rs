@@ -5,6 +5,7 @@
 mod act;
 mod cause;
 mod observe;
+pub use observe::ENGINE;
 mod pass;
 mod probing;
 mod tell;

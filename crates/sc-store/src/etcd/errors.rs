@@ -84,6 +84,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::GRpcStatus(status) => classify(&format!("{:?}", status.code()), status.message()),
+            Error::LeaseKeepAliveError(text) if text.contains("not found") => Kind::LeaseGone,
             Error::WatchError(_) | Error::LeaseKeepAliveError(_) | Error::TransportError(_) | Error::IoError(_) => {
                 Kind::InDoubt
             }

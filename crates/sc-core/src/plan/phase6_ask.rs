@@ -1,0 +1,29 @@
+//! Phase 6: ask the engine again for what the records say and it does not show: a crash came in between, or the call
+//! still runs.
+
+use super::{
+    Action, Steps,
+    view::{Life, View},
+};
+use crate::{
+    names::ReplicaId,
+    records::{Intent, Replica},
+};
+
+pub(super) fn ask(view: &View) -> Steps {
+    view.replicas().filter_map(|(id, replica)| again(view, id, replica)).collect()
+}
+
+fn again(view: &View, id: ReplicaId, replica: &Replica) -> Option<(Action, String)> {
+    let just_started = replica.created_ms == view.now() && replica.seen_ms.is_none();
+    match (&replica.intent, view.life(&id, replica)) {
+        (Intent::Run, Life::Absent) if replica.seen_ms.is_none() && !just_started => {
+            Some((Action::StartAgain(id), "the engine does not have it yet".to_owned()))
+        }
+        (Intent::Run, Life::Created) => Some((Action::StartAgain(id), "it was made but not started".to_owned())),
+        // One that is woken in this very plan is paused as well; a second call does no harm.
+        (Intent::Run, Life::Paused) => Some((Action::Wake(id), "it shall run and is paused".to_owned())),
+        (Intent::Pause, Life::Running) => Some((Action::Pause(id), "it shall sleep and runs".to_owned())),
+        _ => None,
+    }
+}

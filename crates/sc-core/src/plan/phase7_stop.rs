@@ -1,0 +1,64 @@
+//! Phase 7: stop what has drained, forget what is gone.
+//!
+//! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose
+//! lease has just expired, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
+//! passed. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
+
+use super::{
+    Action, Steps,
+    view::{Life, View},
+};
+use crate::{
+    names::ReplicaId,
+    records::{Intent, UnixMs, key},
+};
+
+pub(super) fn stop(view: &View) -> Steps {
+    let mut steps = Steps::new();
+    for (id, replica) in view.leaving() {
+        let life = view.life(&id, replica);
+        if life == Life::Unknown {
+            continue;
+        }
+        let stops = match &replica.intent {
+            Intent::Drain { deadline_ms, why, .. } => {
+                done(view, &id, life, *deadline_ms).map(|how| format!("{why}; {how}"))
+            }
+            Intent::Stop { why } => Some(why.clone()),
+            Intent::Run | Intent::Pause => None,
+        };
+        let Some(why) = stops else { continue };
+        let was_stopping = matches!(replica.intent, Intent::Stop { .. });
+        if !was_stopping || life != Life::Absent {
+            steps.push((Action::Stop(id.clone()), why));
+        }
+        if life == Life::Absent && !view.is_listed(&id) {
+            steps.push((Action::Forget(id), "the engine has it no more".to_owned()));
+        }
+    }
+    steps
+}
+
+/// Why a draining replica may be stopped now.
+fn done(view: &View, id: &ReplicaId, life: Life, deadline_ms: UnixMs) -> Option<&'static str> {
+    if view.is_listed(id) {
+        return None;
+    }
+    match life {
+        Life::Absent | Life::Exited(_) => Some("it has ended"),
+        _ if view.now() >= deadline_ms => Some("its time to drain is over"),
+        _ if is_idle(view, id) => Some("it is idle"),
+        _ => None,
+    }
+}
+
+/// Whether no proxy sends to it any more, or has anything open to it.
+fn is_idle(view: &View, id: &ReplicaId) -> bool {
+    let revision = view.app.published.as_ref().map_or(0, |published| published.revision);
+    let reports = &view.observed.proxies;
+    let all_report = view.desired.proxies.keys().all(|proxy| reports.contains_key(proxy));
+    let all_done = reports
+        .values()
+        .all(|report| report.applied >= revision && report.in_flight.get(id).copied().unwrap_or(0) == 0);
+    all_report && all_done && !view.desired.unreadable_below(key::PROXIES)
+}

@@ -1,0 +1,87 @@
+//! Phase 8: what follows for the app's own records: a rollout is done, crashes are forgotten, what nobody uses goes, and
+//! an app that is removed and empty is deleted.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Steps, VERSIONS_MAX, phase2_fail::back_off_ms, view::View};
+use crate::{
+    observed::Node,
+    records::{Rollout, key},
+};
+
+/// How long replicas must stay up at least before crashes are forgotten.
+const RECOVERY_MS: u64 = 10_000;
+
+pub(super) fn settle(view: &View) -> Steps {
+    if is_over(view) {
+        return vec![(Action::Delete(view.id.clone()), "the last of its replicas is gone".to_owned())];
+    }
+    let mut steps = Steps::new();
+    if is_rolled_out(view) {
+        let (app, version) = (view.id.clone(), view.app.app.version);
+        steps.push((Action::Settle { app, version }, format!("version {version} is rolled out")));
+    }
+    if has_recovered(view) {
+        steps.push((Action::Recovered(view.id.clone()), "its replicas have stayed up".to_owned()));
+    }
+    steps.extend(prune(view));
+    steps.extend(unclaim(view));
+    steps
+}
+
+/// Nothing runs, nothing is listed, no container is left.
+fn is_over(view: &View) -> bool {
+    let listed = view.app.published.as_ref().is_some_and(|published| !published.routes.backends.is_empty());
+    let left = view.observed.nodes.values().any(|node| match node {
+        Node::Known { replicas, .. } => replicas.range(view.replica_id(0)..=view.replica_id(u64::MAX)).next().is_some(),
+        Node::Unknown { .. } => false,
+    });
+    view.app.app.deleting && view.app.replicas.is_empty() && !listed && !left
+}
+
+fn is_rolled_out(view: &View) -> bool {
+    let open = matches!(view.app.app.rollout, Rollout::Rolling { .. } | Rollout::Failed { .. });
+    let current = || view.running().filter(|(_, replica)| view.app.is_current(replica));
+    let settled = current().filter(|(_, replica)| view.is_settled(replica)).count();
+    let only_current = view.running().all(|(_, replica)| view.app.is_current(replica));
+    open && view.knows_all() && only_current && settled >= view.app.want() as usize
+}
+
+/// All are ready, and the youngest has been so for longer than the last wait was.
+fn has_recovered(view: &View) -> bool {
+    let Some(crash) = &view.app.app.crash else { return false };
+    if crash.version != view.app.app.version {
+        return true;
+    }
+    let stay_ms = back_off_ms(crash.count).max(RECOVERY_MS);
+    let stays = |ready_ms: Option<u64>| ready_ms.is_some_and(|at| view.now() >= at.max(crash.until_ms) + stay_ms);
+    let mut running = view.running().peekable();
+    running.peek().is_some() && running.all(|(_, replica)| stays(replica.ready_ms))
+}
+
+fn prune(view: &View) -> Steps {
+    let app = &view.app.app;
+    let failed = match app.rollout {
+        Rollout::RolledBack { failed, .. } => Some(failed),
+        _ => None,
+    };
+    let mut used: BTreeSet<u64> = view.app.replicas.values().map(|replica| replica.version).collect();
+    used.extend(app.stable.into_iter().chain(failed).chain([app.version]));
+    let above = view.app.versions.len().saturating_sub(VERSIONS_MAX);
+    let unused = view.app.versions.keys().filter(|version| !used.contains(version)).take(above);
+    let why = format!("{VERSIONS_MAX} versions are kept");
+    unused.map(|version| (Action::Prune { app: view.id.clone(), version: *version }, why.clone())).collect()
+}
+
+/// Claims of routes that the wanted version does not have; not while a rollout may still go back to one that has.
+fn unclaim(view: &View) -> Steps {
+    let app = &view.app.app;
+    let (false, Some(spec)) = (view.is_rolling() || app.stable != Some(app.version), view.app.spec()) else {
+        return Steps::new();
+    };
+    let published = view.app.published.iter().flat_map(|published| &published.routes.routes);
+    let used: BTreeSet<String> = spec.routes.iter().chain(published).map(key::claim).collect();
+    let mine = view.desired.claims.iter().filter(|(claim, record)| record.app == *view.id && !used.contains(*claim));
+    let step = |claim: &String| Action::Unclaim { app: view.id.clone(), claim: claim.clone() };
+    mine.map(|(claim, _)| (step(claim), "the app no longer has this route".to_owned())).collect()
+}

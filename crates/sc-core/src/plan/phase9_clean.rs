@@ -1,0 +1,72 @@
+//! Phase 9: what belongs to no app: left-over containers, retired ranges, deleted apps' remains.
+//!
+//! **Why a container without a record may be removed.** Its record was committed before it was made, and records are
+//! loaded *before* the engine is observed. So when the snapshot has no record, either the record was deleted before the
+//! snapshot (an orphan: a late engine call, a crash before its removal), or it was committed after the snapshot, by a
+//! newer leader or an app made since. Where the app is known, the incarnation tells: those below `next` were handed out
+//! before the snapshot, others are left for a later pass. Where the app is unknown nothing tells; therefore the effects
+//! of [`Action::Remove`] expect the record to be absent, under the fence, *after* the observation: whatever was seen had
+//! its record before it was seen, so one that is absent now was deleted. Containers of apps that are left alone stay.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Desired, Steps};
+use crate::{
+    names::ReplicaId,
+    observed::{Node, Observed},
+    records::{Retired, key},
+};
+
+/// How long a retired range rests at least.
+const REST_MS: u64 = 60_000;
+/// How long it rests at most, whatever proxies say or do not say.
+const REST_MAX_MS: u64 = 15 * 60_000;
+/// How long it is remembered which incarnations a deleted app has used.
+const GONE_MS: u64 = 7 * 24 * 3_600_000;
+
+pub(super) fn clean(desired: &Desired, observed: &Observed) -> Steps {
+    let mut steps = surplus(desired, observed);
+    steps.extend(release(desired, observed));
+    steps.extend(purge(desired, observed));
+    steps
+}
+
+fn surplus(desired: &Desired, observed: &Observed) -> Steps {
+    let seen = observed.nodes.values().filter_map(|node| match node {
+        Node::Known { replicas, .. } => Some(replicas.keys()),
+        Node::Unknown { .. } => None,
+    });
+    let surplus: BTreeSet<&ReplicaId> = seen.flatten().filter(|id| is_surplus(desired, id)).collect();
+    let why = "no record asks for it";
+    surplus.into_iter().map(|id| (Action::Remove(id.clone()), why.to_owned())).collect()
+}
+
+fn is_surplus(desired: &Desired, id: &ReplicaId) -> bool {
+    let handed_out = match desired.apps.get(&id.app) {
+        Some(app) => !app.replicas.contains_key(&id.incarnation) && id.incarnation < app.next(),
+        None => true,
+    };
+    handed_out && !desired.left_alone.contains_key(&id.app)
+}
+
+fn release(desired: &Desired, observed: &Observed) -> Steps {
+    let rested = |retired: &Retired| {
+        let ms = observed.at.saturating_sub(retired.at_ms);
+        ms >= REST_MAX_MS || (ms >= REST_MS && is_forgotten(desired, observed, retired.revision))
+    };
+    let free = desired.subnets.iter().filter(|(_, subnet)| subnet.retired.as_ref().is_some_and(rested));
+    let why = "no proxy can still know its addresses";
+    free.map(|(n, _)| (Action::Release { subnet: *n }, why.to_owned())).collect()
+}
+
+/// Whether every proxy has applied this revision.
+fn is_forgotten(desired: &Desired, observed: &Observed, revision: u64) -> bool {
+    let all_report = desired.proxies.keys().all(|proxy| observed.proxies.contains_key(proxy));
+    let all_applied = observed.proxies.values().all(|report| report.applied >= revision);
+    all_report && all_applied && !desired.unreadable_below(key::PROXIES)
+}
+
+fn purge(desired: &Desired, observed: &Observed) -> Steps {
+    let old = desired.gone.iter().filter(|(_, gone)| observed.at.saturating_sub(gone.at_ms) >= GONE_MS);
+    old.map(|(app, _)| (Action::Purge(app.clone()), "it was deleted a week ago".to_owned())).collect()
+}

@@ -1,0 +1,81 @@
+//! Apps.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use sc_api::types::Accepted;
+
+use super::{Answer, Api, Call, body, route::Op};
+use crate::{commands, problem, view};
+
+impl Api {
+    pub(super) fn apps(&self) -> Answer {
+        let desired = self.desired()?;
+        let views = desired.apps.iter().filter_map(|(id, app)| view::app_view(&self.world, &desired, id, app));
+        Ok(body::json(StatusCode::OK, &views.collect::<Vec<_>>()))
+    }
+
+    pub(super) fn app(&self, call: &Call) -> Answer {
+        let (id, desired) = (call.app()?, self.desired()?);
+        let app = desired.apps.get(&id).ok_or_else(|| problem::no_app(&desired, &id))?;
+        let view = view::app_view(&self.world, &desired, &id, app);
+        let view = view.ok_or_else(|| problem::no_app(&desired, &id))?;
+        Ok(body::json(StatusCode::OK, &view))
+    }
+
+    pub(super) fn versions(&self, call: &Call) -> Answer {
+        let (id, desired) = (call.app()?, self.desired()?);
+        let app = desired.apps.get(&id).ok_or_else(|| problem::no_app(&desired, &id))?;
+        Ok(body::json(StatusCode::OK, &view::versions(app)))
+    }
+
+    pub(super) fn why(&self, call: &Call) -> Answer {
+        let (id, desired) = (call.app()?, self.desired()?);
+        let app = desired.apps.get(&id).ok_or_else(|| problem::no_app(&desired, &id))?;
+        Ok(body::json(StatusCode::OK, &view::why(&self.world, &id, app, call.query.number("at")?)))
+    }
+
+    pub(super) async fn deploy(self: Arc<Self>, call: Call) -> Answer {
+        let id = call.app()?;
+        let deploy: sc_api::types::Deploy = body::read(call.request.into_body()).await?;
+        for file in &deploy.spec.files {
+            if !self.blobs.has(&file.sha256).await {
+                let detail = format!("the content of {} (sha256 {}) was not uploaded", file.path, file.sha256);
+                let hint = format!("PUT /v1/blobs/{} first; `sc` does that by itself", file.sha256);
+                return Err(problem::hinted(422, "no-such-blob", "A file's content is missing", detail, hint));
+            }
+        }
+        accepted(commands::deploy(&self.world, &id, &deploy).await?)
+    }
+
+    pub(super) async fn remove(&self, call: &Call) -> Answer {
+        accepted(commands::remove(&self.world, &call.app()?).await?)
+    }
+
+    pub(super) async fn scale(self: Arc<Self>, call: Call) -> Answer {
+        let id = call.app()?;
+        let request = body::read(call.request.into_body()).await?;
+        accepted(commands::set_scale(&self.world, &id, &request).await?)
+    }
+
+    pub(super) async fn lifecycle(&self, call: &Call) -> Answer {
+        let id = call.app()?;
+        accepted(match call.op {
+            Op::StopApp => commands::stop(&self.world, &id).await?,
+            Op::StartApp => commands::start(&self.world, &id).await?,
+            _ => commands::restart(&self.world, &id).await?,
+        })
+    }
+
+    pub(super) async fn rollback(self: Arc<Self>, call: Call) -> Answer {
+        let id = call.app()?;
+        let request = body::read(call.request.into_body()).await?;
+        accepted(commands::rollback(&self.world, &id, &request).await?)
+    }
+}
+
+/// The answer to a command: stored, and to be done (202), or so already (200).
+pub(super) fn accepted(accepted: Accepted) -> Answer {
+    let status = if accepted.changed { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(body::json(status, &accepted))
+}

@@ -1,0 +1,122 @@
+//! `sc run`, `sc deploy`: makes an app, or gives it a new version. The live count of an app that exists is never reset.
+
+use sc_api::{
+    Problem,
+    types::{Accepted, Deploy},
+};
+use sc_core::{
+    AppId,
+    plan::{Desired, DesiredApp},
+    records::{App, Rollout, Scale, UnixMs, Version, key},
+    spec::ScaleSpec,
+};
+
+use super::{Draft, claims, command, scale::check_scale};
+use crate::{problem, world::World};
+
+/// Makes or changes an app.
+///
+/// # Errors
+/// When the request is not valid, a route belongs to another app, or the store cannot do it.
+pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accepted, Problem> {
+    let cap = world.settings.max_replicas;
+    check(request, cap)?;
+    command(world, |desired, now| match desired.apps.get(id) {
+        Some(app) => change(desired, id, app, request, cap, now),
+        None if desired.left_alone.contains_key(id) => Err(problem::no_app(desired, id)),
+        None => create(desired, id, request, cap, now),
+    })
+    .await
+}
+
+fn check(request: &Deploy, cap: u32) -> Result<(), Problem> {
+    let scale = request.scale.clone().unwrap_or_default();
+    let wrong = sc_core::validate::validate(&request.spec, &scale, cap);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let hint = "correct what is listed and try again; nothing was changed";
+    Err(problem::hinted(422, "invalid", "The app is not valid", lines.join("\n"), hint))
+}
+
+fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs) -> Result<Draft, Problem> {
+    let want = request.replicas.or(request.scale.as_ref().map(|scale| scale.min)).unwrap_or(1);
+    // A count alone is its own bounds.
+    let by_hand = ScaleSpec { min: want.min(1), max: want.max(1), ..ScaleSpec::default() };
+    let bounds = request.scale.clone().unwrap_or(by_hand);
+    check_scale(id, &bounds, want, cap)?;
+    let mut draft = Draft::new(id, 1);
+    let gone = key::gone(id);
+    draft.expect(desired, &gone);
+    claims::claim(&mut draft, desired, id, &request.spec.routes)?;
+    let app = App {
+        v: 1,
+        version: 1,
+        stable: None,
+        rollout: Rollout::Rolling { since_ms: now, progress_ms: now },
+        scale: bounds,
+        stopped: false,
+        deleting: false,
+        restart: 0,
+        next: desired.gone.get(id).map_or(1, |gone| gone.next),
+        crash: None,
+        created_ms: now,
+        extra: Default::default(),
+    };
+    let memory = serde_json::Value::Null;
+    let scale = Scale { v: 1, want, paused_until_ms: None, memory, extra: Default::default() };
+    draft.put(desired, key::app(id), &app);
+    draft.put(desired, key::scale(id), &scale);
+    draft.put(desired, key::version(id, 1), &version(request, now));
+    draft.told = Some(("created", format!("{id} was made: version 1, {want} replicas")));
+    Ok(draft)
+}
+
+fn change(
+    desired: &Desired,
+    id: &AppId,
+    app: &DesiredApp,
+    request: &Deploy,
+    cap: u32,
+    now: UnixMs,
+) -> Result<Draft, Problem> {
+    super::app(desired, id)?;
+    if request.create_only {
+        let detail = format!("{id} exists already (version {})", app.app.version);
+        return Err(problem::conflict(
+            "app-exists",
+            detail,
+            format!("`sc deploy` changes it, `sc rm {id}` removes it"),
+        ));
+    }
+    let same = app.spec() == Some(&request.spec);
+    let latest = app.versions.keys().next_back().copied().unwrap_or(0).max(app.app.version);
+    let number = if same { app.app.version } else { latest + 1 };
+    let mut draft = Draft::new(id, number);
+    let mut record = App { stopped: false, version: number, ..app.app.clone() };
+    if !same {
+        claims::claim(&mut draft, desired, id, &request.spec.routes)?;
+        draft.put(desired, key::version(id, number), &version(request, now));
+        record.rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
+        record.crash = None;
+        draft.told = Some(("version", format!("{id}: version {number} is wanted")));
+    }
+    if let Some(scale) = &request.scale {
+        record.scale = scale.clone();
+    }
+    let want = app.scale.want.clamp(record.scale.min.min(record.scale.max), record.scale.max);
+    check_scale(id, &record.scale, want, cap)?;
+    if want != app.scale.want {
+        draft.put(desired, key::scale(id), &Scale { want, ..app.scale.clone() });
+    }
+    if record != app.app {
+        draft.put(desired, key::app(id), &record);
+    }
+    Ok(draft)
+}
+
+fn version(request: &Deploy, now: UnixMs) -> Version {
+    let note = crate::waiting::shortened(request.note.clone(), 2_000);
+    Version { v: 1, spec: request.spec.clone(), created_ms: now, note, extra: Default::default() }
+}

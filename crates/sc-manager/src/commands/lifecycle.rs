@@ -1,0 +1,176 @@
+//! `sc stop`, `start`, `restart`, `rollback`, `rm`.
+
+use sc_api::{
+    Problem,
+    types::{Accepted, Rollback},
+};
+use sc_core::{
+    AppId, ReplicaId,
+    plan::{Desired, DesiredApp},
+    records::{App, Intent, Replica, Rollout, Scale, UnixMs, key},
+};
+
+use super::{Draft, claims, command};
+use crate::{problem, world::World};
+
+/// Keeps everything of an app and runs nothing of it.
+///
+/// # Errors
+/// When there is no such app, or the store cannot do it.
+pub async fn stop(world: &World, id: &AppId) -> Result<Accepted, Problem> {
+    change(world, id, ("stopped", "is to be stopped"), |app, _| App { stopped: true, ..app.clone() }).await
+}
+
+/// Runs a stopped app again.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn start(world: &World, id: &AppId) -> Result<Accepted, Problem> {
+    change(world, id, ("started", "is to run again"), |app, _| App { stopped: false, ..app.clone() }).await
+}
+
+/// Replaces all replicas of an app, as in a rollout, and forgets its crashes.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn restart(world: &World, id: &AppId) -> Result<Accepted, Problem> {
+    change(world, id, ("restarted", "is to be restarted"), |app, now| App {
+        restart: app.restart + 1,
+        rollout: Rollout::Rolling { since_ms: now, progress_ms: now },
+        crash: None,
+        ..app.clone()
+    })
+    .await
+}
+
+/// Drains and stops everything of an app, then forgets it.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn remove(world: &World, id: &AppId) -> Result<Accepted, Problem> {
+    command(world, |desired, _| {
+        let app = desired.apps.get(id).ok_or_else(|| problem::no_app(desired, id))?;
+        let record = App { deleting: true, ..app.app.clone() };
+        Ok(draft(desired, id, app, &record, ("removing", format!("{id} is to be removed"))))
+    })
+    .await
+}
+
+/// Makes an earlier version the wanted one again. The version keeps its number.
+///
+/// # Errors
+/// When there is none to go back to, one of its routes belongs to another app by now, or as [`stop`].
+pub async fn rollback(world: &World, id: &AppId, request: &Rollback) -> Result<Accepted, Problem> {
+    command(world, |desired, now| {
+        let app = super::app(desired, id)?;
+        let version = target(id, app, request)?;
+        if version == app.app.version {
+            return Ok(Draft::new(id, version));
+        }
+        let rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
+        let record = App { version, rollout, crash: None, ..app.app.clone() };
+        let told = ("rollback", format!("{id}: back from version {} to {version}", app.app.version));
+        let mut draft = draft(desired, id, app, &record, told);
+        draft.version = version;
+        let routes = &app.versions[&version].spec.routes;
+        claims::claim(&mut draft, desired, id, routes)?;
+        draft.expect(desired, &key::version(id, version));
+        Ok(draft)
+    })
+    .await
+}
+
+fn target(id: &AppId, app: &DesiredApp, request: &Rollback) -> Result<u64, Problem> {
+    let wanted = app.app.version;
+    let earlier = app.versions.range(..wanted).next_back().map(|(n, _)| *n);
+    let version = match request.version {
+        Some(version) => version,
+        None => earlier.ok_or_else(|| {
+            problem::invalid(format!("{id} has no version before {wanted}"), format!("`sc history {id}` lists them"))
+        })?,
+    };
+    if app.versions.contains_key(&version) {
+        return Ok(version);
+    }
+    let there: Vec<String> = app.versions.keys().map(ToString::to_string).collect();
+    let detail = format!("{id} has no version {version}");
+    Err(problem::hinted(404, "no-such-version", "No such version", detail, format!("there are {}", there.join(", "))))
+}
+
+/// Stops one replica and lowers the count by one.
+///
+/// # Errors
+/// When there is no such replica, or the store cannot do it.
+pub async fn stop_replica(world: &World, id: &ReplicaId) -> Result<Accepted, Problem> {
+    command(world, |desired, now| {
+        let (app, record) = super::replica(desired, id)?;
+        let mut draft = Draft::new(&id.app, app.app.version);
+        if record.intent != Intent::Run && record.intent != Intent::Pause {
+            return Ok(draft);
+        }
+        draft.put(desired, key::replica(id), &drained(app, record, now));
+        let want = app.want().saturating_sub(1);
+        let mut bounds = app.app.scale.clone();
+        bounds.min = bounds.min.min(want);
+        draft.expect(desired, &key::app(&id.app));
+        if bounds != app.app.scale {
+            draft.put(desired, key::app(&id.app), &App { scale: bounds, ..app.app.clone() });
+        }
+        if want != app.scale.want {
+            draft.put(desired, key::scale(&id.app), &Scale { want, ..app.scale.clone() });
+        }
+        draft.told = Some(("stopped", format!("{id} is to be stopped: {want} replicas wanted")));
+        Ok(draft)
+    })
+    .await
+}
+
+fn drained(app: &DesiredApp, record: &Replica, now: UnixMs) -> Replica {
+    let timeout = app.versions.get(&record.version).map_or(30_000, |version| version.spec.drain.timeout_ms);
+    let why = "stopped by a user".to_owned();
+    let deadline_ms = now.saturating_add(timeout);
+    // `replace`: it is not to be taken back when more are wanted again.
+    let intent = Intent::Drain { why, since_ms: now, deadline_ms, failed: false };
+    Replica { intent, replace: true, ..record.clone() }
+}
+
+/// Replaces one replica, as in a rollout; the count stays.
+///
+/// # Errors
+/// As [`stop_replica`].
+pub async fn restart_replica(world: &World, id: &ReplicaId) -> Result<Accepted, Problem> {
+    command(world, |desired, _| {
+        let (app, record) = super::replica(desired, id)?;
+        let mut draft = Draft::new(&id.app, app.app.version);
+        if record.intent == Intent::Run && !record.replace {
+            draft.put(desired, key::replica(id), &Replica { replace: true, ..record.clone() });
+            draft.told = Some(("restarted", format!("{id} is to be replaced")));
+        }
+        Ok(draft)
+    })
+    .await
+}
+
+/// A change of an app's record alone.
+async fn change(
+    world: &World,
+    id: &AppId,
+    (kind, text): (&'static str, &str),
+    changed: impl Fn(&App, UnixMs) -> App,
+) -> Result<Accepted, Problem> {
+    command(world, |desired, now| {
+        let app = super::app(desired, id)?;
+        let record = changed(&app.app, now);
+        Ok(draft(desired, id, app, &record, (kind, format!("{id} {text}"))))
+    })
+    .await
+}
+
+fn draft(desired: &Desired, id: &AppId, app: &DesiredApp, record: &App, told: (&'static str, String)) -> Draft {
+    let mut draft = Draft::new(id, record.version);
+    if *record != app.app {
+        draft.put(desired, key::app(id), record);
+        draft.told = Some(told);
+    }
+    draft
+}

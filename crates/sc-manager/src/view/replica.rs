@@ -1,0 +1,96 @@
+//! A replica as it is now.
+
+use sc_api::types::ReplicaView;
+use sc_core::{
+    ReplicaId,
+    observed::{Node, Observed, Run},
+    records::{Intent, Replica},
+};
+
+use crate::world::World;
+
+/// A replica's state as its record alone says.
+pub fn state_of_record(replica: &Replica) -> &'static str {
+    match (&replica.intent, replica.ready_ms) {
+        (Intent::Run, Some(_)) => "ready",
+        // It has run before: the engine has seen it, and it has to prove itself again.
+        (Intent::Run, None) if replica.unready_ms > replica.created_ms => "unready",
+        (Intent::Run, None) => "starting",
+        (Intent::Pause, _) => "paused",
+        (Intent::Drain { .. }, _) => "draining",
+        (Intent::Stop { .. }, _) => "stopping",
+    }
+}
+
+/// A replica as it is now.
+pub fn replica_view(world: &World, id: &ReplicaId, replica: &Replica) -> ReplicaView {
+    let observed = world.observed();
+    let (state, detail) = state(world, &observed, id, replica);
+    let used = world.usages.of(id, world.now_ms());
+    let gauges = world.reports.gauges(&id.app);
+    let backend = gauges.backends.get(id);
+    ReplicaView {
+        replica: id.clone(),
+        version: replica.version,
+        node: replica.node.to_string(),
+        addr: (replica.addr.port() != 0).then_some(replica.addr),
+        state: state.to_owned(),
+        detail,
+        created_ms: replica.created_ms,
+        rps: world.reports.rps(id),
+        in_flight: backend.map_or(0, |b| b.in_flight),
+        cpu: used.as_ref().and_then(|used| used.cpu),
+        usage: used.map(|used| used.usage),
+        ejected: backend.is_some_and(|b| b.ejected),
+    }
+}
+
+/// The state in a word, and what it waits for.
+pub(super) fn state(world: &World, observed: &Observed, id: &ReplicaId, replica: &Replica) -> (&'static str, String) {
+    let by_record = state_of_record(replica);
+    match &replica.intent {
+        Intent::Drain { why, deadline_ms, .. } => (by_record, leaving(world, id, why, *deadline_ms)),
+        Intent::Stop { why } => (by_record, format!("stopping: {why}")),
+        Intent::Pause => (by_record, String::new()),
+        Intent::Run => running(world, observed, id, replica, by_record),
+    }
+}
+
+fn leaving(world: &World, id: &ReplicaId, why: &str, deadline_ms: u64) -> String {
+    let gauges = world.reports.gauges(&id.app);
+    let open = gauges.backends.get(id).map_or(0, |backend| backend.in_flight);
+    let left = deadline_ms.saturating_sub(world.now_ms()).div_ceil(1_000);
+    format!("{why}; {open} requests in flight, at most {left} s more")
+}
+
+fn running(
+    world: &World,
+    observed: &Observed,
+    id: &ReplicaId,
+    replica: &Replica,
+    by_record: &'static str,
+) -> (&'static str, String) {
+    if let Some(Node::Unknown { why }) = observed.nodes.get(&replica.node) {
+        return ("unknown", why.clone());
+    }
+    if let Some(why) = observed.refused.get(id) {
+        return ("exited", why.clone());
+    }
+    match observed.seen(&replica.node, id).map(|seen| &seen.run) {
+        Some(Run::Exited(exit)) => ("exited", exit.to_string()),
+        Some(Run::Paused) => ("paused", "frozen by somebody else".to_owned()),
+        Some(Run::Created) => (by_record, "made, not started yet".to_owned()),
+        None if replica.seen_ms.is_none() => (by_record, format!("waiting for {}", world.engine.describe())),
+        None => (by_record, "the engine has it no more".to_owned()),
+        Some(Run::Running { .. }) if replica.ready_ms.is_some() => (by_record, String::new()),
+        Some(Run::Running { .. }) => (by_record, probe(observed, id)),
+    }
+}
+
+fn probe(observed: &Observed, id: &ReplicaId) -> String {
+    match observed.probes.get(id) {
+        None => "not probed yet".to_owned(),
+        Some(probed) if probed.ok => "it answers".to_owned(),
+        Some(probed) => format!("probe {}", probed.error),
+    }
+}

@@ -1,0 +1,66 @@
+//! Why an app has as many replicas as it has.
+
+use sc_api::types::WhyView;
+use sc_core::{
+    AppId,
+    plan::DesiredApp,
+    records::{Event, UnixMs},
+};
+use sc_scale::Decision;
+
+use crate::world::World;
+
+/// The reason for the count, now or at an earlier time.
+pub fn why(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>) -> WhyView {
+    let at_ms = at.unwrap_or_else(|| world.now_ms());
+    let decision = match at {
+        None => world.decision(id).or_else(|| past(world, id, at_ms)),
+        Some(at) => past(world, id, at),
+    };
+    let decision = decision.filter(|_| app.app.scale.auto || at.is_some());
+    WhyView {
+        app: id.clone(),
+        want: decision.as_ref().filter(|_| at.is_some()).map_or(app.want(), |decision| decision.want),
+        text: text(world, id, app, at, decision.as_ref()),
+        at_ms: decision.as_ref().map_or(at_ms, |decision| decision.at_ms),
+        decision,
+    }
+}
+
+/// The last change of the count before a time, as its event tells.
+fn past(world: &World, id: &AppId, at_ms: UnixMs) -> Option<Decision> {
+    let scaled = |event: &Event| event.kind == "scaled" && event.app.as_ref() == Some(id) && event.at_ms <= at_ms;
+    serde_json::from_value(world.events.last(scaled)?.data.clone()).ok()
+}
+
+fn text(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>, decision: Option<&Decision>) -> String {
+    let (want, bounds) = (app.want(), &app.app.scale);
+    if at.is_some() {
+        return match decision {
+            Some(decision) => sentence(decision),
+            None => format!("no scaling decision on {id} is known from before that time"),
+        };
+    }
+    if app.app.deleting {
+        return format!("{id} is being removed");
+    }
+    if app.app.stopped {
+        return format!("{id} is stopped: `sc start {id}` runs it again");
+    }
+    if !bounds.auto {
+        return format!("{want} replicas, as set by hand. `sc scale {id} --auto --max N` lets the scaler decide");
+    }
+    if let Some(until) = app.scale.paused_until_ms.filter(|until| *until > world.now_ms()) {
+        let seconds = (until - world.now_ms()).div_ceil(1_000);
+        return format!("{want} replicas; the scaler holds still for {seconds} s more");
+    }
+    match decision {
+        Some(decision) => sentence(decision),
+        None => format!("{want} replicas; the scaler has not decided yet ({} to {})", bounds.min, bounds.max),
+    }
+}
+
+fn sentence(decision: &Decision) -> String {
+    let would = if decision.would_change.is_empty() { String::new() } else { format!(". {}", decision.would_change) };
+    format!("{} replicas: {}{would}", decision.want, decision.reason)
+}
