@@ -21,7 +21,6 @@ fn again(view: &View, id: ReplicaId, replica: &Replica) -> Option<(Action, Strin
             Some((Action::StartAgain(id), "the engine does not have it yet".to_owned()))
         }
         (Intent::Run, Life::Created) => Some((Action::StartAgain(id), "it was made but not started".to_owned())),
-        // One that is woken in this very plan is paused as well; a second call does no harm.
         (Intent::Run, Life::Paused) => Some((Action::Wake(id), "it shall run and is paused".to_owned())),
         (Intent::Pause, Life::Running) => Some((Action::Pause(id), "it shall sleep and runs".to_owned())),
         _ => None,
