@@ -43,6 +43,6 @@ pub mod waiting;
 pub mod world;
 
 pub use reconcile::{Parts, Reconciler};
-pub use run::{Error, Running, run, start};
+pub use run::{Error, Running, run, start, start_with};
 pub use settings::{Config, Settings};
 pub use world::World;

@@ -53,7 +53,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         id = sc_manager::identity::store_id(store.as_ref(), &flags.data) => id?,
         () = stop.cancelled() => return Ok(()),
     };
-    let engine = open_engine(&flags, &store_id).await?;
+    let engine = open_engine(&flags, &store_id)?;
     tracing::info!(store = store.describe(), engine = engine.describe(), "sc-manager {}", env!("CARGO_PKG_VERSION"));
     sc_manager::run(flags.config(), store, engine, stop).await.context("the manager does not start")
 }
@@ -107,7 +107,7 @@ fn open_etcd(flags: &Flags) -> anyhow::Result<Arc<dyn Store>> {
     anyhow::bail!("this sc-manager was built without etcd ({at}): build with --features etcd, or use --store embedded")
 }
 
-async fn open_engine(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
+fn open_engine(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
     match flags.engine {
         EngineKind::Process => {
             let config = sc_engine::process::ProcessConfig {
@@ -119,10 +119,23 @@ async fn open_engine(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn En
             };
             Ok(Arc::new(sc_engine::process::Process::open(config)?))
         }
-        EngineKind::Docker => open_docker(flags, store_id).await,
+        EngineKind::Docker => open_docker(flags, store_id),
     }
 }
 
-async fn open_docker(_flags: &Flags, _store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
+#[cfg(feature = "docker")]
+fn open_docker(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
+    let config = sc_engine::docker::DockerConfig {
+        host: flags.docker_host.clone(),
+        pool: (flags.pool.0, flags.pool.1),
+        base_image: flags.base_image.clone(),
+        log_dir: Some(flags.data.join("logs")),
+        ..sc_engine::docker::DockerConfig::new(flags.node.clone(), &flags.instance, store_id)
+    };
+    Ok(Arc::new(sc_engine::docker::Docker::connect(config)))
+}
+
+#[cfg(not(feature = "docker"))]
+fn open_docker(_flags: &Flags, _store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
     anyhow::bail!("this sc-manager was built without Docker: build it with --features docker, or use --engine process")
 }

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     api::{self, Api, Bound, ListenError, Token},
     blobs::{Blobs, KEPT},
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     probe::RealProber,
     proxies::HttpStats,
     reconcile::{Parts, Reconciler},
@@ -98,6 +98,15 @@ pub async fn run(
 /// # Errors
 /// When the data folder cannot be used or is in use, or a listening address is taken.
 pub async fn start(config: Config, store: Arc<dyn Store>, engine: Arc<dyn Engine>) -> Result<Running, Error> {
+    let prober = Arc::new(RealProber::new(engine.clone()));
+    start_with(config, Parts { store, engine, prober, stats: Arc::new(HttpStats), clock: Arc::new(SystemClock) }).await
+}
+
+/// The same with other edges: tests put fakes there.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> {
     let data = |source| Error::Data { folder: config.data.clone(), source };
     let lock = lock(&config.data)?;
     let place = place(&config.data).map_err(data)?;
@@ -105,17 +114,14 @@ pub async fn start(config: Config, store: Arc<dyn Store>, engine: Arc<dyn Engine
     let token_file = config.data.join("token");
     let token = Token::open(&token_file).map_err(data)?;
     let bound = Bound::bind(&config.listen, config.socket.as_deref()).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = Settings {
-        id: format!("{place}:{}:{}", std::process::id(), clock.now_ms()),
+        id: format!("{place}:{}:{}", std::process::id(), parts.clock.now_ms()),
         place,
         api: bound.addrs.first().map(|addr| format!("http://{addr}")).unwrap_or_default(),
         max_replicas: config.max_replicas,
         blob_max: config.blob_max,
         ..Settings::new("", &config.data)
     };
-    let prober = Arc::new(RealProber::new(engine.clone()));
-    let parts = Parts { store, engine, prober, stats: Arc::new(HttpStats), clock };
     let reconciler = Reconciler::new(parts, settings);
     let (world, stop) = (reconciler.world(), CancellationToken::new());
     let api = Arc::new(Api::new(world.clone(), blobs.clone(), token));
