@@ -87,6 +87,7 @@ pub struct Running {
     /// Changes with every start.
     pub boot: String,
     grace: Duration,
+    shared: Arc<Shared>,
     signal: Arc<watch::Sender<Signal>>,
     workers: Vec<JoinHandle<()>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -125,6 +126,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         id: id.clone(),
         boot: boot.clone(),
         grace: config.grace,
+        shared: shared.clone(),
         signal: signal.clone(),
         workers: Vec::new(),
         control: None,
@@ -314,6 +316,11 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 }
 
 impl Running {
+    /// What its threads share, for measurements.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     /// Stops accepting, lets running requests finish for as long as the configured grace, and ends.
     pub async fn stop(self) {
         let grace = self.grace;

@@ -42,7 +42,7 @@ async fn in_store(store: &dyn Store, id: &str, record: &Proxy, mut leave: watch:
     let mut lease = None;
     loop {
         let renewed = match lease {
-            Some(lease) => store.keep_alive(lease).await.map(|()| lease),
+            Some(lease) => renew(store, id, lease).await,
             None => write(store, id, record).await,
         };
         lease = match renewed {
@@ -61,6 +61,14 @@ async fn in_store(store: &dyn Store, id: &str, record: &Proxy, mut leave: watch:
     if let Some(lease) = lease {
         let _ = store.revoke(lease).await;
     }
+}
+
+/// Renews the lease and looks that the record is still there: somebody may have deleted it, or put back an older store.
+async fn renew(store: &dyn Store, id: &str, lease: LeaseId) -> Result<LeaseId, StoreError> {
+    store.keep_alive(lease).await?;
+    let key = key::proxy(id);
+    let there = store.load(&key).await?.entries.contains_key(&key);
+    if there { Ok(lease) } else { Err(StoreError::LeaseGone) }
 }
 
 async fn write(store: &dyn Store, id: &str, record: &Proxy) -> Result<LeaseId, StoreError> {

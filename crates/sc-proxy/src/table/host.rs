@@ -11,7 +11,7 @@ pub fn normal_host(authority: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     let host = without_port(authority)?;
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host.strip_suffix('.').filter(|host| !host.ends_with('.')).unwrap_or(host);
     let valid = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let fine = match inside {

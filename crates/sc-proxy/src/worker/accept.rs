@@ -9,6 +9,9 @@ use super::{Open, Worker, client};
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How many connections are still taken in after a stop: as many as the listen queue holds.
+const LAST: usize = 4096;
+
 /// The tasks that accept.
 pub(super) struct Accepting {
     stop: watch::Sender<bool>,
@@ -44,11 +47,11 @@ async fn accept(worker: Rc<Worker>, listener: net::TcpListener, mut stopped: wat
         }
     }
     // Connections in the listen queue would be reset when it closes.
-    while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        if accepted.is_err() {
-            return;
+    for _ in 0..LAST {
+        match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            Ok(Ok(accepted)) => take_in(&worker, Ok(accepted)).await,
+            _ => return,
         }
-        take_in(&worker, accepted).await;
     }
 }
 

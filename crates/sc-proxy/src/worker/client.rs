@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{Open, TICK, Worker, serve};
+use crate::config::Limits;
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 const WAITING: u8 = 3;
 
+/// How many fields hyper takes unless told otherwise.
+const HYPER_FIELDS: usize = 100;
 /// Ticks that an idle connection is kept after a stop, so that a request on its way to us is not lost.
 const LINGER: u32 = 4;
 
@@ -147,8 +150,7 @@ pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: TcpStream, pe
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
     };
-    let mut builder = http1::Builder::new();
-    builder.max_headers(worker.limits.head_fields).max_buf_size(worker.limits.head_bytes).header_read_timeout(None);
+    let builder = builder(&worker.limits);
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut registered = None;
     let ended = poll_fn(|cx| {
@@ -161,6 +163,16 @@ pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: TcpStream, pe
     if let Err(error) = ended.await {
         tracing::debug!(%peer, %error, "a client's connection ended early");
     }
+}
+
+/// hyper's part of a connection. Its own timer stays off: [`Phase`] does that.
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(limits.head_bytes).header_read_timeout(None);
+    if limits.head_fields != HYPER_FIELDS {
+        builder.max_headers(limits.head_fields); // costs an allocation per request
+    }
+    builder
 }
 
 /// A connection's entry among the thread's connections.

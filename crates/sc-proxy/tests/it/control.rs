@@ -184,6 +184,9 @@ async fn routes_in_the_store_are_served_and_the_proxy_registers_there() {
     put(&*store, "default/events/1", "{}").await;
     let revision = put(&*store, &routes_key, doc(&app("web", "", &[(2, b.addr)]))).await;
     stats.until("the good one is back", |frame| frame.applied >= revision).await;
+    let delete = Write::Delete { key: key::proxy(&id) };
+    store.commit(None, vec![], vec![delete]).await.unwrap();
+    until("it registers anew", async || registered().await.is_some()).await;
     running.stop_within(Duration::from_secs(5)).await;
     assert!(registered().await.is_none(), "it signs off");
 

@@ -1,6 +1,7 @@
 //! The proxy with real sockets: real backends, real clients, everything in this process.
 
 mod balance;
+mod binary;
 mod control;
 mod drain;
 mod http;

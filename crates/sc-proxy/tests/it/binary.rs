@@ -1,0 +1,102 @@
+//! The program: what it prints, how it ends.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::support::*;
+
+/// A running program; killed when it is dropped.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sc-proxy"));
+        command.args(args).env_remove("SC_MANAGER").env_remove("SC_ETCD").stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// The address that it says it listens on.
+    fn addr(&mut self) -> std::net::SocketAddr {
+        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("serving"))).unwrap();
+        line.split_once("listen=[").unwrap().1.split_once(']').unwrap().0.parse().unwrap()
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Its exit status and what else it said.
+    async fn ended(mut self) -> (Option<i32>, String) {
+        until("it ends", async || self.0.try_wait().unwrap().is_some()).await;
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        (self.0.wait().unwrap().code(), text)
+    }
+}
+
+fn routes(folder: &Path, backend: &Backend) -> String {
+    let path = folder.join("routes.toml");
+    std::fs::write(&path, format!("[[route]]\napp = \"web\"\nbackends = [\"{}\"]\n", backend.addr)).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn it_serves_and_a_signal_lets_it_finish() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2", "--routes-file", &file];
+    let mut program = Program::start(&args);
+    let addr = program.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let slow = tokio::spawn(get(addr, "x", "/slow?1000"));
+    until("it runs", async || backend.running() == 1).await;
+    program.signal(rustix::process::Signal::TERM);
+    assert_eq!(slow.await.unwrap().text(), "a");
+    assert_eq!(program.ended().await.0, Some(0));
+
+    let mut program = Program::start(&args);
+    let addr = program.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let mut conn = Conn::open(addr).await.unwrap();
+    let endless = conn.sender.send_request(request("GET", "x", "/drip", "")).await.unwrap();
+    program.signal(rustix::process::Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(100)).await; // two signals at once may be merged into one
+    program.signal(rustix::process::Signal::TERM);
+    assert_eq!(program.ended().await.0, Some(0));
+    drop(endless);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_on_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "[[route]]\nap = \"web\"\n").unwrap();
+    let bad = bad.display().to_string();
+    for (args, code, text) in [
+        (vec!["--manager", "http://127.0.0.1:1", "--listen", &taken, "--admin", "127.0.0.1:0"], 1, "another process"),
+        (vec!["--listen", "127.0.0.1:0"], 1, "--routes-file FILE"),
+        (vec!["--routes-file", &bad, "--listen", "127.0.0.1:0"], 1, "line 2, column 1"),
+        (vec!["--routes-file", "/nope", "--listen", "127.0.0.1:0"], 1, "/nope"),
+        (vec!["--listen", "nowhere"], 2, "nowhere"),
+        (vec!["--manager", "http://x", "--token-file", "/nope"], 1, "token in /nope"),
+    ] {
+        let (status, said) = Program::start(&args).ended().await;
+        assert!(status == Some(code) && said.contains(text), "{args:?} gave {status:?}: {said}");
+    }
+}
