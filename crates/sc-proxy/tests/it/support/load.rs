@@ -32,7 +32,7 @@ pub struct Totals {
     pub done: u64,
     /// Requests that were sent and did not get the right answer.
     pub failed: Vec<String>,
-    /// Connections that could not be opened.
+    /// Connections that could not be opened, or were reset before the proxy had accepted them.
     pub refused: u64,
 }
 
@@ -61,13 +61,14 @@ impl Load {
 
 async fn run(addr: SocketAddr, host: &'static str, client: usize, posts: usize, shared: Arc<Shared>) {
     let mut conn: Option<Conn> = None;
+    let mut unused = true;
     for n in client.. {
         if shared.stop.load(SeqCst) {
             return;
         }
         if conn.as_ref().is_none_or(|conn| conn.sender.is_closed()) {
             match Conn::open(addr).await {
-                Ok(open) => conn = Some(open),
+                Ok(open) => (conn, unused) = (Some(open), true),
                 Err(_) => {
                     shared.refused.fetch_add(1, SeqCst);
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -79,6 +80,7 @@ async fn run(addr: SocketAddr, host: &'static str, client: usize, posts: usize, 
         let body = if post { format!("{client} {n} {}", "x".repeat(n * 37 % 5_000)) } else { String::new() };
         let (method, path) = if post { ("POST", "/echo") } else { ("GET", "/") };
         let reply = conn.as_mut().unwrap().send(request(method, host, path, body.clone())).await;
+        let first = std::mem::replace(&mut unused, false);
         match reply {
             Ok(reply) if reply.status == 200 && (!post || reply.body == body.as_bytes()) => {
                 shared.done.fetch_add(1, SeqCst);
@@ -89,12 +91,22 @@ async fn run(addr: SocketAddr, host: &'static str, client: usize, posts: usize, 
             Ok(reply) => fail(&shared, format!("{method} {}: {}", reply.status, reply.text())),
             // A close that crossed with the request, which was not sent: a client opens another connection.
             Err(error) if error.is_canceled() || error.is_closed() => conn = None,
+            // The kernel had accepted it, the proxy had not: it was in the listen queue when the proxy stopped listening.
+            Err(error) if first && was_reset(&error) => {
+                shared.refused.fetch_add(1, SeqCst);
+                conn = None;
+            }
             Err(error) => {
                 fail(&shared, format!("{method} {error:?}"));
                 conn = None;
             }
         }
     }
+}
+
+fn was_reset(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 fn fail(shared: &Shared, what: String) {
