@@ -36,7 +36,7 @@ impl Engine for Docker {
 
     async fn start(&self, spec: &StartSpec) -> Result<(), EngineError> {
         match self.inner.make(spec).await? {
-            Some(id) => self.inner.launch(&spec.replica, &id).await,
+            Some(made) => self.inner.launch(&spec.replica, &made).await,
             None => Ok(()),
         }
     }

@@ -1,6 +1,10 @@
 //! Containers: made, started, frozen, stopped, removed.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bollard::{
     models::{
@@ -16,6 +20,7 @@ use sc_core::{
     ReplicaId,
     spec::{AppSpec, Source},
 };
+use tokio::time::Instant;
 
 use super::{Failure, Inner, is, names, observe, refusal};
 use crate::{EngineError, StartSpec, environment, only_program};
@@ -26,14 +31,43 @@ const PIDS: i64 = 1024;
 const LOG_FILE: &str = "10m";
 /// Where programs without a path are looked for in an image that does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Programs that are remembered as found.
+const PROGRAMS_MAX: usize = 1_000;
 /// How long Docker may take for the rest of a stop.
 const STOP_MARGIN: Duration = Duration::from_secs(20);
 
+/// A container to be started.
+pub(super) struct Made {
+    id: String,
+    /// Its image and the first word of its command; none when what it runs does not follow from them alone.
+    program: Option<(String, String)>,
+}
+
+impl Made {
+    fn found(container: ContainerInspectResponse) -> Option<Self> {
+        waiting(&container).then(|| Self { id: container.id.unwrap_or_default(), program: None })
+    }
+}
+
+/// What a container runs, if nothing but its image decides that.
+fn program(spec: &StartSpec, body: &ContainerCreateBody, image: &ImageInspect) -> Option<(String, String)> {
+    let own = |words: Option<&Vec<String>>| words.and_then(|words| words.first()).cloned();
+    let config = image.config.as_ref();
+    let entrypoint = match &body.entrypoint {
+        Some(words) => words.first().cloned(),
+        None => own(config.and_then(|config| config.entrypoint.as_ref())),
+    };
+    let word = entrypoint.or(own(body.cmd.as_ref())).or(own(config.and_then(|config| config.cmd.as_ref())))?;
+    // With a PATH of its own or with volumes, another file may be meant each time.
+    let plain = spec.spec.volumes.is_empty() && !spec.spec.env.contains_key("PATH");
+    image.id.clone().filter(|_| plain).map(|id| (id, word))
+}
+
 impl Inner {
-    /// Makes a replica's container; gives its id, and whether there is anything to start.
-    pub(super) async fn make(&self, spec: &StartSpec) -> Result<Option<String>, EngineError> {
+    /// Makes a replica's container, unless there is one; gives it when it is to be started.
+    pub(super) async fn make(&self, spec: &StartSpec) -> Result<Option<Made>, EngineError> {
         if let Some(found) = self.inspect(&spec.replica).await? {
-            return Ok(waiting(&found).then(|| found.id.unwrap_or_default()));
+            return Ok(Made::found(found));
         }
         let image = self.image(spec).await?;
         if let Some(network) = &spec.network {
@@ -41,39 +75,53 @@ impl Inner {
         }
         let name = names::container(&self.config.instance, &spec.replica);
         let body = self.body(spec, &image);
-        let missing = self.missing_command(spec, &body, &image);
-        if let Some(error) = missing {
+        if let Some(error) = self.missing_command(spec, &body, &image) {
             return Err(error);
         }
+        let program = program(spec, &body, &image);
         let what = format!("make {name}");
         let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
         let made = self.ask(&what, self.config.deadline, |docker| async move {
             docker.create_container(Some(options), body).await
         });
         match made.await {
-            Ok(made) => Ok(Some(made.id)),
+            Ok(made) => Ok(Some(Made { id: made.id, program })),
             Err(Failure::Docker(error)) if is(&error, 409) => self.made_already(spec, &name).await,
             Err(Failure::Docker(error)) if is(&error, 400) => Err(refused(&error)),
             Err(failure) => Err(self.plain(&what, failure)),
         }
     }
 
-    /// The name is taken: by this very replica, which another call made meanwhile, or by something else.
-    async fn made_already(&self, spec: &StartSpec, name: &str) -> Result<Option<String>, EngineError> {
-        match self.inspect(&spec.replica).await? {
-            Some(found) => Ok(waiting(&found).then(|| found.id.unwrap_or_default())),
-            None => Err(EngineError::refused(
-                format!("there is a container {name} that belongs to another installation"),
-                format!("Remove it (docker rm -f {name})"),
-            )),
+    /// The name is taken: by this very replica, which another call is making or has made, or by something else.
+    async fn made_already(&self, spec: &StartSpec, name: &str) -> Result<Option<Made>, EngineError> {
+        let until = Instant::now() + self.config.deadline / 2;
+        loop {
+            // Docker gives the name away first; the container is seen only when it is complete.
+            match self.named(name).await? {
+                Some(found) if self.is_of(&found, &spec.replica) => return Ok(Made::found(found)),
+                Some(_) => {
+                    return Err(EngineError::refused(
+                        format!("there is a container {name} that belongs to another installation"),
+                        format!("Remove it (docker rm -f {name})"),
+                    ));
+                }
+                None if Instant::now() > until => {
+                    return Err(self.failed(format!("the name {name} is taken, and there is no such container")));
+                }
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
         }
     }
 
     /// Starts a container that was made. A program that cannot run is a refusal, and the container is then an ended one.
-    pub(super) async fn launch(&self, replica: &ReplicaId, id: &str) -> Result<(), EngineError> {
-        let no_program = self.no_program(id).await?;
+    pub(super) async fn launch(&self, replica: &ReplicaId, made: &Made) -> Result<(), EngineError> {
+        let known = made.program.as_ref().is_some_and(|program| self.programs().contains(program));
+        let no_program = if known { None } else { self.no_program(&made.id).await? };
+        if let (None, Some(program)) = (&no_program, &made.program) {
+            self.programs().insert(program.clone());
+        }
         let what = format!("start {replica}");
-        let asked = id.to_owned();
+        let asked = made.id.clone();
         let started =
             self.ask(&what, self.config.deadline, |docker| async move { docker.start_container(&asked, None).await });
         match (started.await, no_program) {
@@ -85,6 +133,14 @@ impl Inner {
             (Err(Failure::Docker(error)), _) if never_starts(&error) => Err(refused(&error)),
             (Err(failure), _) => Err(self.plain(&what, failure)),
         }
+    }
+
+    fn programs(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if programs.len() > PROGRAMS_MAX {
+            programs.clear();
+        }
+        programs
     }
 
     /// Looks whether a container's program is in it and executable; gives what is wrong. Docker itself would say it
@@ -166,6 +222,7 @@ impl Inner {
             cmd,
             env: Some(env),
             user: app.security.user.clone(),
+            hostname: Some(format!("{}-{}", spec.replica.app.name, spec.replica.incarnation)),
             labels: Some(names::of_replica(&self.config.instance, &self.config.store_id, spec, now)),
             host_config: Some(self.host_config(spec)),
             networking_config: spec.network.as_ref().map(|_| self.endpoint(spec)),

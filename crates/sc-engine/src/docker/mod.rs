@@ -22,7 +22,7 @@ mod observe;
 mod usage;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -96,9 +96,13 @@ struct Inner {
     permits: Semaphore,
     /// For calls that take long by their nature, so that they keep no others waiting.
     slow: Semaphore,
+    /// For samples, which wait up to a second for Docker's own clock and cost little meanwhile.
+    sampling: Semaphore,
     changed: Notify,
     /// What was last read of each container, by its id.
     inspected: Mutex<HashMap<String, observe::Inspected>>,
+    /// Programs that were found in images, by the image's id and the command's first word.
+    programs: Mutex<BTreeSet<(String, String)>>,
     /// One at a time makes an image or a network of a name.
     making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -115,9 +119,11 @@ impl Docker {
             version: Mutex::default(),
             permits: Semaphore::new(config.concurrency.max(1)),
             slow: Semaphore::new(config.concurrency.max(1)),
+            sampling: Semaphore::new(usage::AT_ONCE),
             changed: Notify::new(),
             inspected: Mutex::default(),
             making: Mutex::default(),
+            programs: Mutex::default(),
             config,
         });
         let end = CancellationToken::new();
@@ -162,8 +168,22 @@ impl Inner {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let permits = if deadline > self.config.deadline { &self.slow } else { &self.permits };
+        self.ask_in(permits, what, deadline, call).await
+    }
+
+    /// Like [`Self::ask`], within a bound of its own.
+    async fn ask_in<T, F>(
+        &self,
+        permits: &Semaphore,
+        what: &str,
+        deadline: Duration,
+        call: impl FnOnce(bollard::Docker) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let asked = async {
-            let permits = if deadline > self.config.deadline { &self.slow } else { &self.permits };
             let _permit = permits.acquire().await;
             let docker = self.docker().await.map_err(Failure::Engine)?;
             call(docker).await.map_err(|error| self.sort(error, what))
@@ -198,12 +218,18 @@ impl Inner {
 
     /// A container of ours by its replica; none when there is none.
     async fn inspect(&self, replica: &ReplicaId) -> Result<Option<ContainerInspectResponse>, EngineError> {
-        let name = names::container(&self.config.instance, replica);
+        let found = self.named(&names::container(&self.config.instance, replica)).await?;
+        Ok(found.filter(|container| self.is_of(container, replica)))
+    }
+
+    /// Whatever container has a name.
+    async fn named(&self, name: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
         let what = format!("look at {name}");
+        let name = name.to_owned();
         let found =
             self.ask(&what, self.config.deadline, |docker| async move { docker.inspect_container(&name, None).await });
         match found.await {
-            Ok(container) => Ok(Some(container).filter(|container| self.is_of(container, replica))),
+            Ok(container) => Ok(Some(container)),
             Err(Failure::Docker(error)) if is(&error, 404) => Ok(None),
             Err(failure) => Err(self.plain(&what, failure)),
         }

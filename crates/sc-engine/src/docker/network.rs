@@ -1,12 +1,20 @@
 //! One bridge network per app, with the range of addresses that the manager chose.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use sc_core::AppId;
 
 use super::{Failure, Inner, is, names, refusal};
 use crate::{EngineError, NetworkSpec};
+
+/// How many times, 100 ms apart, a network is looked for that another call may be making.
+const APPEARS: usize = 20;
+
+/// Docker's words for a range or a name that is taken.
+fn taken_words(words: &str) -> bool {
+    words.contains("overlaps") || words.contains("already exists")
+}
 
 impl NetworkSpec {
     fn subnet(&self) -> String {
@@ -50,12 +58,28 @@ impl Inner {
         let made = self.ask(&what, self.config.deadline, |docker| async move { docker.create_network(request).await });
         match made.await {
             Ok(_) => Ok(()),
-            Err(Failure::Docker(error)) if refusal(&error).is_some_and(|(_, words)| words.contains("overlaps")) => {
+            Err(Failure::Docker(error)) if refusal(&error).is_some_and(|(_, words)| taken_words(words)) => {
+                if self.appears(&name, spec).await? {
+                    return Ok(());
+                }
                 let what = format!("{what}: another network of this host has these addresses");
                 Err(self.failed(format!("{what}; choose another pool with --pool")))
             }
             Err(failure) => Err(self.plain(&what, failure)),
         }
+    }
+
+    /// Whether the network comes to be all the same: another call (one that a manager left behind when it was killed)
+    /// may be making it just now.
+    async fn appears(&self, name: &str, spec: &NetworkSpec) -> Result<bool, EngineError> {
+        for _ in 0..APPEARS {
+            if let Some((subnet, labels)) = self.network(name).await? {
+                let ours = names::ours(Some(&labels), &self.config.instance, &self.config.store_id);
+                return Ok(ours && subnet == spec.subnet());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(false)
     }
 
     fn request(&self, name: &str, spec: &NetworkSpec) -> NetworkCreateRequest {

@@ -78,6 +78,34 @@ pub(super) fn tree(root: i32) -> Vec<Stat> {
     found
 }
 
+/// The numbers of a process and its descendants, from the kernel's own lists of children; where it keeps none, from
+/// all processes.
+pub(super) fn family(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while next < found.len() {
+        let Some(children) = children(found[next]) else { return tree(root).iter().map(|stat| stat.pid).collect() };
+        found.extend(children);
+        next += 1;
+    }
+    found
+}
+
+/// The children of all threads of a process; none when the kernel does not list them.
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(Vec::new()) };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => found.extend(list.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // The thread ended, or there is no such list.
+            Err(_) if !thread.path().exists() => {}
+            Err(_) => return None,
+        }
+    }
+    Some(found)
+}
+
 fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
@@ -134,6 +162,24 @@ mod tests {
         assert_eq!((stat.pid, stat.state, stat.parent, stat.session), (42, 'T', 1, 42));
         assert_eq!((stat.ticks, stat.threads, stat.start, stat.pages), (100, 5, 777, 99));
         assert_eq!(Stat::parse("42 (cut off"), None);
+    }
+
+    #[test]
+    fn finds_children() {
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 1000 & wait"]).spawn().unwrap();
+        let own = std::process::id() as i32;
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let grandchild = loop {
+            let found = family(child.id() as i32);
+            if found.len() == 2 {
+                break found[1];
+            }
+            assert!(std::time::Instant::now() < until, "{found:?}");
+        };
+        assert!(family(own).contains(&grandchild) && tree(own).iter().any(|stat| stat.pid == grandchild));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        rustix::process::kill_process(Pid::from_raw(grandchild).unwrap(), Signal::KILL).unwrap();
     }
 
     #[test]

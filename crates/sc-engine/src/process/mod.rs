@@ -231,16 +231,17 @@ impl Inner {
             .spawn()
             .map_err(|e| failed(format!("{} cannot be started: {e}", self.config.shim.program.display())))?;
         let until = Instant::now() + SHIM_DEADLINE;
-        let mut ended = false;
+        let mut failed_to = false;
         while !state::state(&folder).is_ok_and(|state| state.is_some()) {
-            if ended {
+            if failed_to {
                 let why = fs::read_to_string(folder.join("shim.err")).unwrap_or_default();
                 return Err(failed(format!("{replica} could not be started: {}", why.trim())));
             }
             if Instant::now() > until {
                 return Err(timed_out(&format!("start {replica}")));
             }
-            ended = shim.try_wait().is_ok_and(|status| status.is_some());
+            // One that ends well leaves the replica to another shim, which came first.
+            failed_to = shim.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let inner = Arc::clone(self);

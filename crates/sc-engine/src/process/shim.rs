@@ -29,6 +29,8 @@ use crate::now_ms;
 
 /// How often a replica with a memory limit is measured.
 const MEMORY_CHECK: Duration = Duration::from_millis(50);
+/// How often its processes are looked for anew.
+const FAMILY_CHECK: Duration = Duration::from_millis(500);
 /// How long the rest of the output is waited for after the end, and how long left-over processes are killed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a program file that somebody still writes to is waited for.
@@ -183,8 +185,13 @@ fn reap_orphans(own: i32) {
 /// looked at next.
 fn watch_memory(pid: i32, limit: u64, over: &AtomicBool, ended: &AtomicBool) {
     let page = rustix::param::page_size() as u64;
+    let (mut family, mut looked) = (Vec::new(), None);
     while !ended.load(Ordering::SeqCst) {
-        let used: u64 = identity::tree(pid).iter().map(|s| s.pages * page).sum();
+        if looked.is_none_or(|at: Instant| at.elapsed() > FAMILY_CHECK) {
+            (family, looked) = (identity::family(pid), Some(Instant::now()));
+        }
+        let stats = family.iter().filter_map(|pid| identity::Stat::of(*pid));
+        let used: u64 = stats.map(|stat| stat.pages * page).sum();
         if used > limit {
             over.store(true, Ordering::SeqCst);
             if let Some(pid) = Pid::from_raw(pid) {

@@ -437,6 +437,22 @@ async fn docker_that_is_not_there_is_said() {
 }
 
 #[tokio::test]
+async fn docker_may_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("docker.sock");
+    let mut config = DockerConfig::new(Name::new("here").unwrap(), "none", "s1");
+    config.host = Some(format!("unix://{}", path.display()));
+    let engine: Arc<dyn Engine> = Arc::new(Docker::connect(config));
+    for _ in 0..2 {
+        assert!(matches!(engine.observe().await, Err(EngineError::Unavailable { .. })));
+        std::os::unix::fs::symlink("/var/run/docker.sock", &path).unwrap();
+        assert_eq!(observe(&engine).await.len(), 0);
+        assert!(engine.describe().starts_with("Docker ") && !engine.describe().starts_with("Docker at"));
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn docker_that_hangs_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hung.sock");
