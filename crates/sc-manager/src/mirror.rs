@@ -76,11 +76,11 @@ impl Mirror {
     /// # Errors
     /// The store's. It is also noted as what the manager waits for.
     pub async fn reload(&self) -> Result<Arc<Snapshot>, StoreError> {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), self.state.borrow().snapshot.revision);
         match self.store.load("").await {
             Ok(snapshot) => {
                 self.present();
-                Ok(self.replace(snapshot, start.elapsed()))
+                Ok(self.replace(snapshot, before, start.elapsed()))
             }
             Err(error) => {
                 self.note(&error);
@@ -153,14 +153,21 @@ impl Mirror {
         }
     }
 
-    fn replace(&self, snapshot: Snapshot, load_time: Duration) -> Arc<Snapshot> {
+    /// `before`: what was known when the load began. One that is older than that comes from a store that was set back
+    /// (restored from a backup): then that is the truth.
+    fn replace(&self, snapshot: Snapshot, before: Revision, load_time: Duration) -> Arc<Snapshot> {
+        let set_back = snapshot.revision < before;
+        if set_back {
+            let text = format!("{} went back from revision {before} to {}", self.store.describe(), snapshot.revision);
+            self.events.warn("store_set_back", None, text);
+        }
         let (events, entries) = snapshot.entries.into_iter().partition(|(key, _)| Events::owns(key));
         self.events.loaded(events);
         let loaded = Arc::new(Snapshot { revision: snapshot.revision, entries });
         self.state.send_if_modified(|state| {
             state.load_time = load_time;
             // An answer may be overtaken by the watch.
-            let newer = !state.loaded || loaded.revision > state.snapshot.revision;
+            let newer = !state.loaded || set_back || loaded.revision > state.snapshot.revision;
             if newer || loaded.revision == state.snapshot.revision && loaded.entries != state.snapshot.entries {
                 state.snapshot = loaded.clone();
                 state.loaded = true;

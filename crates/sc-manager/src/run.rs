@@ -17,6 +17,7 @@ use crate::{
     api::{self, Api, Bound, ListenError, Token},
     blobs::{Blobs, KEPT},
     clock::SystemClock,
+    identity,
     probe::RealProber,
     proxies::HttpStats,
     reconcile::{Parts, Reconciler},
@@ -118,6 +119,7 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> 
         id: format!("{place}:{}:{}", std::process::id(), parts.clock.now_ms()),
         place,
         api: bound.addrs.first().map(|addr| format!("http://{addr}")).unwrap_or_default(),
+        store_id: identity::known(&config.data),
         max_replicas: config.max_replicas,
         blob_max: config.blob_max,
         ..Settings::new("", &config.data)

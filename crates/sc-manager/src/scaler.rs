@@ -67,7 +67,8 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
             continue;
         }
         let (memory, written_ms) = remembered.apps.remove(id).unwrap_or_else(|| (stored_memory(&app.scale), 0));
-        let (decision, memory) = decide(&Policy::from(scale), &now(world, id, app), &world.reports.window(id), memory);
+        let (policy, now) = (Policy::from(scale), now(world, id, app));
+        let (decision, memory) = world.reports.with_window(id, |window| decide(&policy, &now, window, memory));
         let due = decision.want != app.scale.want || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
         let written = if due { write(world, desired, fence, id, &decision, &memory).await } else { Ok(()) };
         let written_ms = if due { world.now_ms() } else { written_ms };

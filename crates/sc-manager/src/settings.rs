@@ -11,6 +11,9 @@ pub struct Settings {
     pub place: String,
     /// Where its API listens, for other managers and people.
     pub api: String,
+    /// The id of the store that the engine's replicas belong to ([`crate::identity`]); with any other store nothing is
+    /// touched. None: not checked.
+    pub store_id: Option<String>,
     /// Where blobs are.
     pub blobs: PathBuf,
     /// The most replicas one app may have.
@@ -26,6 +29,7 @@ impl Settings {
             id: id.into(),
             place: String::new(),
             api: String::new(),
+            store_id: None,
             blobs: data.into().join("blobs"),
             max_replicas: 100,
             blob_max: 1 << 30,

@@ -9,7 +9,7 @@ use std::{
 use sc_core::{AppId, ReplicaId, observed::Observed, plan::Desired, records::UnixMs};
 use sc_engine::Engine;
 use sc_scale::Decision;
-use sc_store::{Fence, Revision, Snapshot, Store};
+use sc_store::{Fence, Snapshot, Store};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -48,7 +48,7 @@ pub struct World {
     refused: Mutex<BTreeMap<ReplicaId, String>>,
     observed: Mutex<Arc<Observed>>,
     decisions: Mutex<BTreeMap<AppId, Decision>>,
-    parsed: Mutex<Option<(Revision, Arc<Desired>)>>,
+    parsed: Mutex<Option<(Arc<Snapshot>, Arc<Desired>)>>,
 }
 
 impl World {
@@ -94,10 +94,10 @@ impl World {
     }
 
     /// A snapshot, typed. The latest one is remembered.
-    pub fn parse(&self, snapshot: &Snapshot) -> Arc<Desired> {
+    pub fn parse(&self, snapshot: &Arc<Snapshot>) -> Arc<Desired> {
         let mut parsed = lock(&self.parsed);
-        if let Some((revision, desired)) = parsed.as_ref()
-            && *revision == snapshot.revision
+        if let Some((known, desired)) = parsed.as_ref()
+            && Arc::ptr_eq(known, snapshot)
         {
             return desired.clone();
         }
@@ -107,7 +107,7 @@ impl World {
             tracing::warn!(%error, "a record is left alone");
         }
         let desired = Arc::new(desired);
-        *parsed = Some((snapshot.revision, desired.clone()));
+        *parsed = Some((snapshot.clone(), desired.clone()));
         desired
     }
 

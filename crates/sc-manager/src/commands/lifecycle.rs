@@ -6,8 +6,8 @@ use sc_api::{
 };
 use sc_core::{
     AppId, ReplicaId,
-    plan::{Desired, DesiredApp},
-    records::{App, Intent, Replica, Rollout, Scale, UnixMs, key},
+    plan::{self, Desired, DesiredApp, Effects, Refused},
+    records::{App, Rollout, UnixMs, key},
 };
 
 use super::{Draft, claims, command};
@@ -103,35 +103,10 @@ fn target(id: &AppId, app: &DesiredApp, request: &Rollback) -> Result<u64, Probl
 /// When there is no such replica, or the store cannot do it.
 pub async fn stop_replica(world: &World, id: &ReplicaId) -> Result<Accepted, Problem> {
     command(world, |desired, now| {
-        let (app, record) = super::replica(desired, id)?;
-        let mut draft = Draft::new(&id.app, app.app.version);
-        if record.intent != Intent::Run && record.intent != Intent::Pause {
-            return Ok(draft);
-        }
-        draft.put(desired, key::replica(id), &drained(app, record, now));
-        let want = app.want().saturating_sub(1);
-        let mut bounds = app.app.scale.clone();
-        bounds.min = bounds.min.min(want);
-        draft.expect(desired, &key::app(&id.app));
-        if bounds != app.app.scale {
-            draft.put(desired, key::app(&id.app), &App { scale: bounds, ..app.app.clone() });
-        }
-        if want != app.scale.want {
-            draft.put(desired, key::scale(&id.app), &Scale { want, ..app.scale.clone() });
-        }
-        draft.told = Some(("stopped", format!("{id} is to be stopped: {want} replicas wanted")));
-        Ok(draft)
+        let text = format!("{id} is to be stopped, and the count is one lower");
+        of_replica(desired, id, ("stopped", text), |changed| plan::stop_one(changed, id, now))
     })
     .await
-}
-
-fn drained(app: &DesiredApp, record: &Replica, now: UnixMs) -> Replica {
-    let timeout = app.versions.get(&record.version).map_or(30_000, |version| version.spec.drain.timeout_ms);
-    let why = "stopped by a user".to_owned();
-    let deadline_ms = now.saturating_add(timeout);
-    // `replace`: it is not to be taken back when more are wanted again.
-    let intent = Intent::Drain { why, since_ms: now, deadline_ms, failed: false };
-    Replica { intent, replace: true, ..record.clone() }
 }
 
 /// Replaces one replica, as in a rollout; the count stays.
@@ -140,15 +115,31 @@ fn drained(app: &DesiredApp, record: &Replica, now: UnixMs) -> Replica {
 /// As [`stop_replica`].
 pub async fn restart_replica(world: &World, id: &ReplicaId) -> Result<Accepted, Problem> {
     command(world, |desired, _| {
-        let (app, record) = super::replica(desired, id)?;
-        let mut draft = Draft::new(&id.app, app.app.version);
-        if record.intent == Intent::Run && !record.replace {
-            draft.put(desired, key::replica(id), &Replica { replace: true, ..record.clone() });
-            draft.told = Some(("restarted", format!("{id} is to be replaced")));
-        }
-        Ok(draft)
+        let text = format!("{id} is to be replaced");
+        of_replica(desired, id, ("restarted", text), |changed| plan::replace_one(changed, id))
     })
     .await
+}
+
+/// A change of a replica's record, decided by the core. One that is leaving already is no error.
+fn of_replica(
+    desired: &Desired,
+    id: &ReplicaId,
+    told: (&'static str, String),
+    change: impl FnOnce(&mut Desired) -> Result<Effects, Refused>,
+) -> Result<Draft, Problem> {
+    let version = desired.apps.get(&id.app).map_or(0, |app| app.app.version);
+    let mut draft = Draft::new(&id.app, version);
+    match change(&mut desired.clone()) {
+        Ok(effects) => {
+            draft.take(effects);
+            draft.told = Some(told);
+            Ok(draft)
+        }
+        Err(Refused::Leaving(_)) => Ok(draft),
+        Err(Refused::NoSuchReplica(_)) => Err(problem::no_replica(desired, id)),
+        Err(Refused::LeftAlone { .. }) => Err(problem::no_app(desired, &id.app)),
+    }
 }
 
 /// A change of an app's record alone.

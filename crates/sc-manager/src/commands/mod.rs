@@ -10,8 +10,8 @@ pub use deploy::deploy;
 pub use lifecycle::{remove, restart, restart_replica, rollback, start, stop, stop_replica};
 use sc_api::{Problem, types::Accepted};
 use sc_core::{
-    AppId, ReplicaId,
-    plan::{Desired, DesiredApp},
+    AppId,
+    plan::{Desired, DesiredApp, Effects},
     records::{self, Event, Level, UnixMs},
 };
 use sc_store::{Expect, Snapshot, StoreError, Write};
@@ -42,6 +42,16 @@ impl Draft {
     fn put<T: Serialize>(&mut self, desired: &Desired, key: String, record: &T) {
         self.expect(desired, &key);
         self.writes.push(Write::Put { key, value: records::write(record), lease: None });
+    }
+
+    /// Takes over a change of records that the core decided.
+    fn take(&mut self, effects: Effects) {
+        let expects = effects.expects.into_iter().map(|e| Expect { key: e.key, revision: e.revision });
+        self.expects.extend(expects);
+        self.writes.extend(effects.changes.into_iter().map(|change| match change.put {
+            Some(value) => Write::Put { key: change.key, value, lease: None },
+            None => Write::Delete { key: change.key },
+        }));
     }
 
     /// Demands that nobody else has changed a key since.
@@ -126,14 +136,4 @@ fn app<'a>(desired: &'a Desired, id: &AppId) -> Result<&'a DesiredApp, Problem> 
         return Err(problem::conflict("deleting", detail, "wait until it is gone, then run it again"));
     }
     Ok(app)
-}
-
-/// A replica and its app.
-fn replica<'a>(
-    desired: &'a Desired,
-    id: &ReplicaId,
-) -> Result<(&'a DesiredApp, &'a sc_core::records::Replica), Problem> {
-    let app = desired.apps.get(&id.app).ok_or_else(|| problem::no_app(desired, &id.app))?;
-    let record = app.replicas.get(&id.incarnation).ok_or_else(|| problem::no_replica(desired, id))?;
-    Ok((app, record))
 }

@@ -115,9 +115,9 @@ impl Reports {
         }
     }
 
-    /// The seconds of one app.
-    pub fn window(&self, app: &AppId) -> Window {
-        self.lock().samples.window(app)
+    /// Looks at the seconds of one app.
+    pub fn with_window<T>(&self, app: &AppId, look: impl FnOnce(&Window) -> T) -> T {
+        look(self.lock().samples.window(app).unwrap_or(&Window::default()))
     }
 
     /// The last `seconds` of one app, and of one of its replicas: requests per second.

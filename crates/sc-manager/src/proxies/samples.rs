@@ -137,8 +137,8 @@ impl Samples {
         self.counts.clear();
     }
 
-    pub(super) fn window(&self, app: &AppId) -> Window {
-        self.windows.get(app).cloned().unwrap_or_default()
+    pub(super) fn window(&self, app: &AppId) -> Option<&Window> {
+        self.windows.get(app)
     }
 
     pub(super) fn recent(&self, app: &AppId, seconds: usize) -> Vec<Sample> {

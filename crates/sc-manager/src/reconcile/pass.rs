@@ -7,11 +7,11 @@ use sc_core::{
     plan::{self, Action, Desired, Effects, Why},
     routes,
 };
-use sc_store::{COMMIT_MAX, Expect, Fence, Revision, StoreError, Write};
+use sc_store::{COMMIT_MAX, Expect, Fence, Revision, Snapshot, StoreError, Write};
 use tokio::time::Instant;
 
 use super::{Turns, act::Call, cause, observe, probing, tell};
-use crate::{metrics::Metrics, waiting::chain, world::World};
+use crate::{identity, metrics::Metrics, waiting::chain, world::World};
 
 impl Turns {
     /// Looks at everything and, where this manager leads, takes the next steps.
@@ -44,7 +44,24 @@ impl Turns {
             Some(fence) => world.mirror.reach(fence.epoch).await.ok()?,
             None => world.mirror.snapshot()?,
         };
-        Some(world.parse(&snapshot))
+        self.same_store(world, &snapshot).then(|| world.parse(&snapshot))
+    }
+
+    /// Whether it is the store that the engine's replicas belong to. With another one, or one that was emptied, all of
+    /// them would look like left-overs.
+    fn same_store(&self, world: &World, snapshot: &Snapshot) -> bool {
+        let Some(own) = &world.settings.store_id else { return true };
+        let id = snapshot.entries.get(identity::KEY).map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        if id.as_ref() == Some(own) {
+            world.waiting.present(identity::KEY);
+            return true;
+        }
+        let is = id.map_or_else(|| "was emptied".to_owned(), |id| format!("is another one (id {id})"));
+        let why = format!("{} {is}: nothing is touched. Restore it, or restart the manager", world.store.describe());
+        if world.waiting.missing(identity::KEY, why.clone()) {
+            world.events.warn("store_changed", None, why);
+        }
+        false
     }
 
     /// Plans, commits, acts, publishes. An error ends the pass.

@@ -26,7 +26,7 @@ pub fn app_view(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) 
     let recent = world.reports.recent(id, RECENT);
     let mut latency = Histogram::default();
     recent.iter().for_each(|second| latency.merge(&second.latency));
-    let arrivals: f64 = recent.iter().map(|second| second.arrivals).sum();
+    let arrivals = recent.iter().fold(0.0, |sum, second| sum + second.arrivals);
     let (converged, status) = status::status(world, desired, id, app);
     Some(AppView {
         app: id.clone(),

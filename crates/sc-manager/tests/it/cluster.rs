@@ -186,7 +186,11 @@ impl Cluster {
     }
 
     pub fn manager_with(&self, parts: Parts, id: &str) -> Manager {
-        let reconciler = Reconciler::new(parts, Settings::new(id, "unused"));
+        self.manager_set(parts, Settings::new(id, "unused"))
+    }
+
+    pub fn manager_set(&self, parts: Parts, settings: Settings) -> Manager {
+        let reconciler = Reconciler::new(parts, settings);
         let (world, stop) = (reconciler.world(), CancellationToken::new());
         let task = AbortOnDropHandle::new(tokio::spawn(reconciler.run(stop.clone())));
         Manager { world, stop, _task: task }

@@ -118,3 +118,23 @@ async fn commands_at_the_same_time_are_all_kept() {
     assert_eq!([a.min(b), a.max(b)], [2, 3], "each has a version of its own");
     eventually("the later one is rolled out", || cluster.desired().apps[&web].app.stable == Some(3)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_emptied_or_exchanged_touches_nothing() {
+    let cluster = Cluster::new().await;
+    let id = |value: &str| Write::Put { key: "id".to_owned(), value: value.as_bytes().to_vec(), lease: None };
+    cluster.store.commit(None, Vec::new(), vec![id("mine")]).await.unwrap();
+    let settings =
+        sc_manager::Settings { store_id: Some("mine".to_owned()), ..sc_manager::Settings::new("a", "unused") };
+    let manager = cluster.manager_set(cluster.parts(), settings);
+    eventually("it leads", || manager.world.fence().is_some() && manager.world.desired().is_some()).await;
+    let web = manager.run_app("web", 2).await;
+    cluster.has(&web, 2).await;
+    let all = cluster.store.inspect().entries.into_keys().filter(|key| !key.contains("/events/") && key != "leader");
+    let gone: Vec<Write> = all.map(|key| Write::Delete { key }).collect();
+    cluster.store.commit(None, Vec::new(), gone).await.unwrap();
+    eventually("it is said", || manager.world.waiting.text().is_some_and(|text| text.contains("emptied"))).await;
+    cluster.store.commit(None, Vec::new(), vec![id("other")]).await.unwrap();
+    eventually("it is said", || manager.world.waiting.text().is_some_and(|text| text.contains("other"))).await;
+    always("all run on", Duration::from_secs(20), || cluster.running(&web).len() == 2).await;
+}
