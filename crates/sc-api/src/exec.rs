@@ -1,7 +1,7 @@
 //! What goes over an upgraded `exec` connection: frames of one byte kind, four bytes big-endian length, content.
 //!
-//! The client's end is `Framed::new(TokioIo::new(upgraded), ClientEnd)`: it takes [`ToReplica`] and gives [`FromReplica`].
-//! The manager's end is the same with [`ManagerEnd`], the other way round.
+//! The client's end is [`ClientEnd`]: it encodes [`ToReplica`] and decodes [`FromReplica`]. The manager's end,
+//! [`ManagerEnd`], does it the other way round.
 
 use std::io;
 

@@ -18,8 +18,11 @@ use hyper::{Method, Request, Response, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use sc_core::{AppId, ReplicaId, records::Event};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
-use tokio_util::codec::Framed;
+use tokio::{
+    io::{AsyncWriteExt, ReadHalf, WriteHalf},
+    time::timeout,
+};
+use tokio_util::codec::{Encoder, FramedRead};
 
 use crate::{Problem, exec, types::*};
 use connect::Body;
@@ -32,8 +35,31 @@ const ANSWER_MAX: usize = 64 << 20;
 /// The longest line of a stream, in bytes.
 const LINE_MAX: usize = 1 << 20;
 
-/// A running program inside a replica: takes [`exec::ToReplica`], gives [`exec::FromReplica`].
-pub type ExecStream = Framed<TokioIo<hyper::upgrade::Upgraded>, exec::ClientEnd>;
+type Io = TokioIo<hyper::upgrade::Upgraded>;
+
+/// A program that runs inside a replica. Dropping both ends hangs up.
+pub struct ExecStream {
+    /// What goes to it.
+    pub input: ExecInput,
+    /// What it says: a stream of [`exec::FromReplica`].
+    pub output: FramedRead<ReadHalf<Io>, exec::ClientEnd>,
+}
+
+/// The way to a program that runs inside a replica.
+pub struct ExecInput(WriteHalf<Io>);
+
+impl ExecInput {
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn send(&mut self, frame: exec::ToReplica) -> std::io::Result<()> {
+        let mut bytes = BytesMut::new();
+        exec::ClientEnd.encode(frame, &mut bytes)?;
+        self.0.write_all(&bytes).await?;
+        self.0.flush().await
+    }
+}
 
 /// Lines of a stream as they come.
 pub type Lines<T> = BoxStream<'static, Result<T, ClientError>>;
@@ -220,7 +246,8 @@ impl Client {
         }
         let upgraded = timeout(self.deadline, hyper::upgrade::on(response)).await.map_err(|_| self.late())?;
         let upgraded = upgraded.map_err(|error| self.broken(error.to_string()))?;
-        Ok(Framed::new(TokioIo::new(upgraded), exec::ClientEnd))
+        let (output, input) = tokio::io::split(TokioIo::new(upgraded));
+        Ok(ExecStream { input: ExecInput(input), output: FramedRead::new(output, exec::ClientEnd) })
     }
 
     /// A path out of a replica, as a tar stream.

@@ -1,0 +1,51 @@
+//! `sc deploy`.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use sc_api::{Client, types::Accepted};
+
+use super::sheet::{self, Planned, SheetArgs};
+use crate::{
+    exit, local,
+    session::Session,
+    wait::{self, Until, Waiting},
+};
+
+/// Make all apps of an app file so
+///
+/// Apps that are as the file says are left alone; the others are rolled over with no failed request, several at once.
+/// Counts stay what they are. An app whose new version does not become healthy goes back by itself (exit 3). Apps that the
+/// file does not name are not touched.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sheet: SheetArgs,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Apps sent at once.
+const AT_ONCE: usize = 8;
+
+/// Sends the apps of a file.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
+    let planned = sheet::read(&args.sheet)?;
+    let (client, mut progress) = (session.client()?, session.progress());
+    // All files first: a deploy that is accepted can be carried out.
+    for app in &planned {
+        local::upload(&client, &app.files, &mut progress).await?;
+    }
+    let sent = stream::iter(&planned).map(|app| send(&client, app)).buffered(AT_ONCE);
+    let accepted: Vec<Accepted> = sent.try_collect().await?;
+    let (changed, same): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|accepted| accepted.changed);
+    for accepted in &same {
+        progress.say(&format!("{}: version {}, unchanged", accepted.app, accepted.version));
+    }
+    let all = [changed, same].concat();
+    wait::wait(&client, &args.waiting, Until::Converged, &all, &mut progress).await?;
+    Ok(exit::OK)
+}
+
+async fn send(client: &Client, app: &Planned) -> anyhow::Result<Accepted> {
+    let accepted = client.deploy(&app.app, &app.deploy).await;
+    Ok(accepted.map_err(|error| anyhow::Error::from(error).context(app.app.to_string()))?)
+}

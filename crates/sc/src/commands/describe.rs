@@ -1,0 +1,134 @@
+//! `sc describe`.
+
+use futures_util::StreamExt;
+use sc_api::{
+    Client,
+    client::EventsQuery,
+    types::{AppView, ReplicaView},
+};
+use sc_core::{
+    AppId,
+    records::{Event, Rollout},
+    spec::Probe,
+    units::{format_duration, format_size},
+};
+
+use super::{ls, ps};
+use crate::{
+    exit,
+    out::{self, Format, Output, Paint},
+    session::Session,
+    times,
+};
+
+/// Show everything about an app
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The app
+    app: AppId,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How many events are shown.
+const EVENTS: usize = 10;
+
+/// Prints an app.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
+    let client = session.client()?;
+    let app = client.app(&args.app).await?;
+    let text = match args.output.format {
+        Format::Name => format!("{}\n", app.app),
+        Format::Json | Format::Yaml => out::structured(args.output.format, &app)?.unwrap_or_default(),
+        format => {
+            let replicas = client.replicas(Some(&args.app)).await?;
+            let events = events(&client, &args.app).await.unwrap_or_default();
+            page(&app, &replicas, &events, format, session.paint)
+        }
+    };
+    out::print(&text)?;
+    Ok(exit::OK)
+}
+
+async fn events(client: &Client, app: &AppId) -> anyhow::Result<Vec<Event>> {
+    let query = EventsQuery { app: Some(app.clone()), ..EventsQuery::default() };
+    let mut all: Vec<Event> = client.events(&query).await?.filter_map(async |event| event.ok()).collect().await;
+    Ok(all.split_off(all.len().saturating_sub(EVENTS)))
+}
+
+fn page(app: &AppView, replicas: &[ReplicaView], events: &[Event], format: Format, paint: Paint) -> String {
+    let mut text = String::new();
+    for (name, value) in lines(app) {
+        if !value.is_empty() {
+            text += &format!("{} {}\n", paint.strong(&format!("{:<10}", format!("{name}:"))), out::printable(&value));
+        }
+    }
+    text += &format!("\n{}", ps::table(replicas, format, paint));
+    if !events.is_empty() {
+        text += &format!("\n{}\n", paint.strong("EVENTS"));
+    }
+    for event in events {
+        text += &format!("{}  {}\n", paint.faint(&times::stamp(event.at_ms)), out::printable(&event.text));
+    }
+    text
+}
+
+fn lines(app: &AppView) -> Vec<(&'static str, String)> {
+    let spec = &app.spec;
+    let stable = app.stable.filter(|stable| *stable != app.version);
+    let stable = stable.map(|stable| format!(" (serving: {stable})")).unwrap_or_default();
+    let env: Vec<&str> = spec.env.keys().map(String::as_str).collect();
+    vec![
+        ("App", app.app.to_string()),
+        ("Status", if app.converged { "as wanted".to_owned() } else { app.status.clone() }),
+        ("Rollout", rollout(&app.rollout)),
+        ("Version", format!("{}{stable}", app.version)),
+        ("Replicas", format!("{} wanted, {} run, {} ready, {}", app.want, app.have, app.ready, ls::count(app))),
+        ("Program", ls::program(app)),
+        ("Command", spec.command.join(" ")),
+        ("Port", spec.port.map(|port| port.to_string()).unwrap_or_default()),
+        ("Routes", ls::routes(&app.routes)),
+        ("Health", health(&spec.health.probe)),
+        ("Limits", limits(app)),
+        ("Variables", env.join(" ")),
+        ("Files", spec.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(" ")),
+        ("Volumes", spec.volumes.join(" ")),
+        ("Traffic", traffic(app)),
+        ("Made", times::stamp(app.created_ms)),
+    ]
+}
+
+fn rollout(rollout: &Rollout) -> String {
+    match rollout {
+        Rollout::Settled => String::new(),
+        Rollout::Rolling { since_ms, .. } => format!("under way since {}", times::stamp(*since_ms)),
+        Rollout::RolledBack { failed, cause, at_ms } => {
+            format!("version {failed} went back at {}: {cause}", times::stamp(*at_ms))
+        }
+        Rollout::Failed { cause, at_ms } => format!("failed at {}: {cause}", times::stamp(*at_ms)),
+    }
+}
+
+fn health(probe: &Probe) -> String {
+    match probe {
+        Probe::Accept => "the port accepts".to_owned(),
+        Probe::Http { path } => format!("GET {path}"),
+        Probe::Tcp => "TCP connect".to_owned(),
+        Probe::Command(words) => format!("command {}", words.join(" ")),
+    }
+}
+
+fn limits(app: &AppView) -> String {
+    let resources = &app.spec.resources;
+    let cpus = resources.cpus.map(|cpus| format!("{cpus} CPUs"));
+    let memory = resources.memory.map(|bytes| format!("{} memory", format_size(bytes)));
+    let pids = resources.pids.map(|pids| format!("{pids} processes"));
+    [cpus, memory, pids].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn traffic(app: &AppView) -> String {
+    let p99 = app.p99_ms.map(|ms| format!(", p99 {}", out::latency(ms))).unwrap_or_default();
+    let wait = format_duration(app.spec.traffic.queue_timeout_ms);
+    format!("{} requests/s{p99}, {} waiting (at most {wait})", out::rate(app.rps), app.held)
+}

@@ -1,0 +1,106 @@
+//! `sc diff`.
+
+use std::collections::BTreeMap;
+
+use sc_api::Client;
+use serde_json::Value;
+
+use super::sheet::{self, Planned, SheetArgs};
+use crate::{exit, out, session::Session};
+
+/// Show what a deploy would change; exit status 1 if anything
+///
+/// Exit status: 0 nothing · 1 something · others as always.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sheet: SheetArgs,
+}
+
+/// Compares a file with what is deployed.
+pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
+    // "Something differs" and "an error" must not look the same.
+    compare(args, session).await.map_err(|error| match exit::code(&error) {
+        exit::ERROR => exit::failure(exit::USAGE, exit::text(&error)),
+        _ => error,
+    })
+}
+
+async fn compare(args: Args, session: &Session) -> anyhow::Result<u8> {
+    let planned = sheet::read(&args.sheet)?;
+    let client = session.client()?;
+    let mut text = String::new();
+    for app in &planned {
+        let lines = differences(&client, app).await?;
+        if !lines.is_empty() {
+            text += &format!("{}\n", session.paint.strong(&app.app.to_string()));
+        }
+        for line in lines {
+            let painted = if line.starts_with('+') { session.paint.good(&line) } else { session.paint.bad(&line) };
+            text += &format!("  {painted}\n");
+        }
+    }
+    out::print(&text)?;
+    Ok(if text.is_empty() { exit::OK } else { exit::ERROR })
+}
+
+async fn differences(client: &Client, app: &Planned) -> anyhow::Result<Vec<String>> {
+    let wanted = serde_json::to_value(&app.deploy.spec)?;
+    let (before, bounds) = match client.app(&app.app).await {
+        Ok(view) => (serde_json::to_value(&view.spec)?, Some(serde_json::to_value(&view.scale)?)),
+        Err(error) if error.status() == Some(404) => (Value::Null, None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut lines = lines(&before, &wanted, "");
+    if let Some(scale) = &app.deploy.scale {
+        lines.extend(self::lines(&bounds.unwrap_or(Value::Null), &serde_json::to_value(scale)?, "scale"));
+    }
+    Ok(lines)
+}
+
+/// Each leaf that differs: what goes, what comes.
+fn lines(before: &Value, after: &Value, root: &str) -> Vec<String> {
+    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
+    leaves(before, root, &mut old);
+    leaves(after, root, &mut new);
+    let mut lines = Vec::new();
+    let keys: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        let (was, is) = (old.get(key), new.get(key));
+        if was != is {
+            lines.extend(was.map(|value| format!("- {key} = {value}")));
+            lines.extend(is.map(|value| format!("+ {key} = {value}")));
+        }
+    }
+    lines
+}
+
+fn leaves(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| leaves(value, &below(name), found)),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().enumerate().for_each(|(i, item)| leaves(item, &below(&i.to_string()), found));
+        }
+        Value::Array(items) if items.is_empty() => {}
+        other => drop(found.insert(path.to_owned(), out::printable(&other.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_differs_is_shown() {
+        let before = json!({ "port": 80, "command": ["a", "b"], "env": { "A": "1" }, "user": null });
+        let after = json!({ "port": 81, "command": ["a", "b"], "env": { "B": "1" }, "routes": [{ "host": "x" }] });
+        assert_eq!(
+            lines(&before, &after, ""),
+            ["- env.A = \"1\"", "+ env.B = \"1\"", "- port = 80", "+ port = 81", "+ routes.0.host = \"x\""]
+        );
+        assert!(lines(&after, &after, "").is_empty());
+    }
+}
