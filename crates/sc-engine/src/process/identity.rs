@@ -143,10 +143,12 @@ impl Identity {
         }
     }
 
-    /// Signals the process group it leads, if it is still there.
+    /// Signals the process group it leads, if it is still there; the process alone while it does not lead one yet.
     pub fn signal_group(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.alive()) {
-            let _ = rustix::process::kill_process_group(pid, signal);
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.alive())
+            && rustix::process::kill_process_group(pid, signal).is_err()
+        {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 }

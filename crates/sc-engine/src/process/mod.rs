@@ -319,7 +319,7 @@ impl Inner {
     async fn freeze(&self, replica: &ReplicaId, freeze: bool) -> Result<(), EngineError> {
         let (folder, _) = self.find(replica)?;
         let until = Instant::now() + SHIM_DEADLINE;
-        let mut told = false;
+        let mut pause = Duration::from_millis(1);
         loop {
             let (run, state) = look(&folder).map_err(|e| failed(e.to_string()))?;
             match (run, freeze) {
@@ -327,14 +327,14 @@ impl Inner {
                 (Run::Paused | Run::Running { .. }, _) => {}
                 _ => return Err(failed(format!("{replica} is not running"))),
             }
-            if let Some(child) = state.child.filter(|_| !told) {
+            if let Some(child) = state.child {
                 child.signal_group(if freeze { Signal::STOP } else { Signal::CONT });
-                told = true;
             }
             if Instant::now() > until {
                 return Err(timed_out(&format!("{} {replica}", if freeze { "pause" } else { "wake" })));
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(25));
         }
     }
 

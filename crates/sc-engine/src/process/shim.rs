@@ -85,7 +85,7 @@ fn run(folder: &Path, leading: &[OsString]) -> io::Result<()> {
     // Orphans of the replica become the shim's children, so that nothing of it is left behind.
     let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
     let mut child = spawn(folder, &meta, leading)?;
-    let identity = Identity::of(child.id() as i32);
+    let identity = session_of(&child);
     let mut now = State { shim: Identity::own(), child: identity, started_ms: now_ms(), exit: None };
     state::write_state(folder, &now)?;
     let gate = child.stdin.take();
@@ -104,6 +104,16 @@ fn run(folder: &Path, leading: &[OsString]) -> io::Result<()> {
     let error = std::fs::read_to_string(folder.join("error")).unwrap_or_default();
     now.exit = Some(Exit { code: if oom { 137 } else { status }, oom, error, at_ms: now_ms() });
     record(folder, &now)
+}
+
+/// Waits until the child leads a session of its own, so that whoever reads of it can signal its group.
+fn session_of(child: &Child) -> Option<Identity> {
+    let pid = child.id() as i32;
+    let until = Instant::now() + LAST_WORDS;
+    while Instant::now() < until && identity::Stat::of(pid).is_some_and(|stat| stat.session != pid && !stat.dead()) {
+        thread::sleep(Duration::from_micros(200));
+    }
+    Identity::of(pid)
 }
 
 fn spawn(folder: &Path, meta: &Meta, leading: &[OsString]) -> io::Result<Child> {
