@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     names::ReplicaId,
+    observed::Run,
     records::{Intent, Replica},
 };
 
@@ -15,7 +16,8 @@ pub(super) fn notice(view: &View) -> Steps {
         let Some(seen) = view.observed.seen(&replica.node, &id) else { continue };
         let restarts = seen.restarts;
         let stays = matches!(replica.intent, Intent::Run | Intent::Pause);
-        if stays && replica.seen_ms.is_none() {
+        // One that is made and not started yet counts as seen from its start on, which is no restart then.
+        if stays && replica.seen_ms.is_none() && seen.run != Run::Created {
             steps.push((Action::MarkSeen { replica: id.clone(), restarts }, "the engine has it".to_owned()));
         }
     }

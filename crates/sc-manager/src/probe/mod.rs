@@ -60,7 +60,7 @@ pub struct Wanted {
     pub target: Target,
     /// How often, and how long one may take.
     pub health: HealthSpec,
-    /// Changes when the replica was started anew behind our back: what was known does not count any more.
+    /// Since when it has to prove itself ([`sc_core::records::Replica::unready_ms`]): earlier answers do not count.
     pub life: u64,
 }
 

@@ -21,7 +21,7 @@ impl Turns {
         let fence = world.fence();
         let Some(desired) = self.load(world, fence).await else { return };
         let observed = observe::observe(world).await;
-        self.probes.sync(probing::wanted(&desired, &observed));
+        self.probes.sync(probing::wanted(&desired));
         self.connections.sync(&desired.proxies);
         world.keep_refused(|replica| desired.replica(replica).is_some());
         measure(&world.metrics, &desired, fence);

@@ -3,17 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use sc_core::{
-    ReplicaId,
-    observed::Observed,
-    plan::Desired,
-    records::{Intent, Replica},
-};
+use sc_core::{ReplicaId, plan::Desired, records::Intent};
 
 use crate::probe::{Target, Wanted};
 
 /// The probes that shall run.
-pub fn wanted(desired: &Desired, observed: &Observed) -> BTreeMap<ReplicaId, Wanted> {
+pub fn wanted(desired: &Desired) -> BTreeMap<ReplicaId, Wanted> {
     let mut wanted = BTreeMap::new();
     for (id, app) in &desired.apps {
         for (n, replica) in app.replicas.iter().filter(|(_, replica)| replica.intent == Intent::Run) {
@@ -21,13 +16,9 @@ pub fn wanted(desired: &Desired, observed: &Observed) -> BTreeMap<ReplicaId, Wan
             let replica_id = ReplicaId::new(id, *n);
             let health = version.spec.health.clone();
             let target = Target { replica: replica_id.clone(), addr: replica.addr, probe: health.probe.clone() };
-            let life = life(&replica_id, replica, observed);
-            wanted.insert(replica_id, Wanted { target, health, life });
+            // Found unready, it is asked often again.
+            wanted.insert(replica_id, Wanted { target, health, life: replica.unready_ms });
         }
     }
     wanted
-}
-
-fn life(id: &ReplicaId, replica: &Replica, observed: &Observed) -> u64 {
-    observed.seen(&replica.node, id).map_or(replica.restarts, |seen| seen.restarts)
 }
