@@ -89,30 +89,34 @@ fn of_intent(app: &DesiredApp, accept: fn(&Intent) -> bool) -> usize {
     app.replicas.values().filter(|replica| accept(&replica.intent)).count()
 }
 
-fn may_run(intent: &Intent) -> bool {
-    *intent != Intent::Pause
-}
-
 fn shall_run(intent: &Intent) -> bool {
     *intent == Intent::Run
 }
 
-/// More than the maximum may be there for one pass, after it was lowered: then the next steps drain and start nothing.
+/// More than the maximum may be there for one pass, after it was lowered: then the next steps drain them, and start
+/// nothing that does not fit beside those that still run.
 fn above_max(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action], found: &mut Found) {
     let surge = app.spec().map_or(1, |spec| spec.deploy.surge.max(1));
     let most = app.app.scale.max.saturating_add(surge) as usize;
     let unknown = app.replicas.values().any(|replica| !observed.knows(&replica.node));
-    let dead = |(n, replica): &(&u64, &Replica)| {
-        let run = observed.seen(&replica.node, &ReplicaId::new(id, **n)).map(|seen| &seen.run);
-        matches!(run, None | Some(Run::Exited(_))) && !shall_run(&replica.intent)
+    let dead = |n: &u64, replica: &Replica| {
+        let run = observed.seen(&replica.node, &ReplicaId::new(id, *n)).map(|seen| &seen.run);
+        matches!(run, None | Some(Run::Exited(_)))
     };
-    let running = app.replicas.iter().filter(|one| may_run(&one.1.intent) && !dead(one)).count();
-    let starts = steps.iter().any(|step| matches!(step, Action::Start { .. } | Action::Resume(_)));
-    let leave = steps.iter().filter(|step| matches!(step, Action::Drain { .. } | Action::Fail { .. })).count();
-    let stay = of_intent(app, shall_run).saturating_sub(leave);
-    if running > most && !unknown && (starts || stay > most) {
-        let what =
-            format!("{running} replicas of {id} run, at most {most} may; {stay} stay, more are started: {starts}");
+    let left = |n: &u64| {
+        let leaves = |step: &&Action| matches!(step, Action::Drain { .. } | Action::Fail { .. });
+        steps.iter().copied().filter(leaves).any(|step| step.replica().is_some_and(|r| r.incarnation == *n))
+    };
+    let counts = |(n, replica): &(&u64, &Replica)| match replica.intent {
+        Intent::Run => !(left(n) && dead(n, replica)),
+        Intent::Pause => false,
+        Intent::Drain { .. } | Intent::Stop { .. } => !dead(n, replica),
+    };
+    let running = app.replicas.iter().filter(counts).count();
+    let stay = app.replicas.iter().filter(|(n, replica)| shall_run(&replica.intent) && !left(n)).count();
+    let starts = steps.iter().filter(|step| matches!(step, Action::Start { .. })).count();
+    if !unknown && (stay > most || (starts > 0 && running + starts > most)) {
+        let what = format!("{running} replicas of {id} run, {stay} stay, {starts} are started; at most {most} may run");
         note(found, Rule::AboveMax, what);
     }
 }

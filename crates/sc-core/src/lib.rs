@@ -1,8 +1,9 @@
-//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), and what follows from them
-//! ([`mod@plan`], [`mod@routes`], [`mod@check`]).
+//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), what the app file says ([`file`],
+//! [`validate`], [`units`]), and what follows from them ([`mod@plan`], [`mod@routes`], [`mod@check`]).
 //!
 //! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same
-//! inputs give the same answer in production, in a test and in the simulator.
+//! inputs give the same answer in production, in a test and in the simulator. `clippy.toml` beside this crate bans the
+//! calls that would break this.
 
 pub mod check;
 pub mod file;

@@ -1,6 +1,6 @@
 //! Names: of projects, apps and replicas.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ pub const DEFAULT_PROJECT: &str = "default";
 pub const NAME_MAX: usize = 20;
 
 /// A name of a project or an app: a lower-case DNS label (letters, digits, inner hyphens; a letter first; at most
-/// [`NAME_MAX`] characters).
+/// [`NAME_MAX`] characters). Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(Box<str>);
+pub struct Name(Arc<str>);
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ impl FromStr for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0.into()
+        (*name.0).to_owned()
     }
 }
 

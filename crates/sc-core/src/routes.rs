@@ -113,11 +113,11 @@ fn serves(id: &ReplicaId, replica: &Replica, observed: &Observed) -> bool {
     replica.intent == Intent::Run && replica.ready_ms.is_some() && replica.addr.port() != 0 && runs
 }
 
-/// The version whose routes hold: the wanted one, but while it is being rolled out and none of its replicas is ready,
-/// the stable one, so that a deploy that fails changes nothing for anybody.
+/// The version whose routes hold: the wanted one, but while it is being rolled out and only replicas of the stable one
+/// are ready, the stable one, so that a deploy that fails changes nothing for anybody.
 fn serving_spec(app: &DesiredApp) -> Option<&AppSpec> {
-    let unproven = matches!(app.app.rollout, Rollout::Rolling { .. })
-        && !app.replicas.values().any(|r| r.version == app.app.version && r.ready_ms.is_some());
-    let stable = app.app.stable.filter(|_| unproven).and_then(|stable| app.versions.get(&stable));
+    let serves = |version| app.replicas.values().any(|r| r.version == version && r.ready_ms.is_some());
+    let rolling = matches!(app.app.rollout, Rollout::Rolling { .. }) && !serves(app.app.version);
+    let stable = app.app.stable.filter(|stable| rolling && serves(*stable)).and_then(|n| app.versions.get(&n));
     stable.map(|version| &version.spec).or(app.spec())
 }

@@ -1,6 +1,9 @@
 //! What an app may not be: checked by the app file's parser for its line numbers, and by the manager for everybody else.
 
-use crate::spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source};
+use crate::{
+    records::key,
+    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source},
+};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +18,9 @@ pub struct Invalid {
 /// A year in milliseconds: no duration may be longer.
 const LONGEST_MS: u64 = 366 * 86_400_000;
 
+/// The most files of one app.
+const FILES_MAX: usize = 256;
+
 /// Everything that is wrong with an app; empty when it is sound. `max_replicas` is the manager's cap.
 pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
     let mut found = Found(Vec::new());
@@ -27,12 +33,18 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
         found.add("port", "an app with routes needs the port it listens on");
     }
     env(spec, &mut found);
-    for file in &spec.files {
+    for (i, file) in spec.files.iter().enumerate() {
         self::file(file, &mut found);
+        if spec.files[..i].iter().any(|other| other.path == file.path) {
+            found.add("file", &format!("two files are placed at {}", file.path));
+        }
+    }
+    if spec.files.len() > FILES_MAX {
+        found.add("file", &format!("{} files are too many, {FILES_MAX} are the most", spec.files.len()));
     }
     for (i, route) in spec.routes.iter().enumerate() {
         self::route(route, &mut found);
-        if spec.routes[..i].contains(route) {
+        if spec.routes[..i].iter().any(|other| key::claim(other) == key::claim(route)) {
             found.add("route", &format!("{} stands there twice", show_route(route)));
         }
     }

@@ -201,8 +201,10 @@ fn scale(table: &Reader<'_>) -> (Option<ScaleSpec>, Option<u32>) {
     if replicas.is_some() && auto {
         table.error("replicas", "`replicas` is a fixed count, `max` lets sc choose: give one of them");
     }
-    if min.is_some() && max.is_none() {
-        table.error("min", "`min` needs a `max` beside it");
+    for key in ["min", "rps", "cpu", "hold_down", "idle_after"] {
+        if table.has(key) && max.is_none() {
+            table.error(key, format!("`{key}` needs a `max` beside it: with that sc chooses the count"));
+        }
     }
     let spec = ScaleSpec {
         min: min.unwrap_or(if auto { default.min } else { 0 }),

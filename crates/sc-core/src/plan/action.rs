@@ -96,6 +96,9 @@ pub enum Action {
     Recovered(AppId),
     /// Record: a rollout begins (replicas differ from what is wanted, and the app's record does not say so yet).
     Roll(AppId),
+    /// Record: nothing is wanted, so nothing can be rolled out; it is when something is wanted again. The stable version
+    /// stays what it was, since the wanted one has proved nothing.
+    Defer(AppId),
     /// Record: the rollout is done; this version is the stable one.
     Settle {
         /// The app.
@@ -154,6 +157,7 @@ impl Action {
             Self::Assign { app, .. }
             | Self::Recovered(app)
             | Self::Roll(app)
+            | Self::Defer(app)
             | Self::Settle { app, .. }
             | Self::RollBack { app, .. }
             | Self::GiveUp { app, .. }

@@ -66,6 +66,7 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
                 app.crash = None;
             });
         }
+        Action::Defer(app) => with_app(desired, app, |app| app.rollout = Rollout::Settled),
         Action::Settle { app, version } => with_app(desired, app, |app| {
             app.stable = Some(*version);
             if !matches!(app.rollout, Rollout::RolledBack { .. }) {

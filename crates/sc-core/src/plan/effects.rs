@@ -122,7 +122,13 @@ impl Desired {
     /// When the commit fails, throw this value away and load anew.
     pub fn take(&mut self, action: &Action, why: &str, now: UnixMs) -> Effects {
         let slots = touched(action, self);
-        self.change(&slots, |desired| apply(desired, action, why, now))
+        let mut effects = self.change(&slots, |desired| apply(desired, action, why, now));
+        if let Action::Delete(app) = action {
+            // What an app has is changed by nobody without its own record; a commit has no room for all of it twice.
+            let decisive = [key::app(app), key::routes(app), key::gone(app)];
+            effects.expects.retain(|expected| decisive.contains(&expected.key));
+        }
+        effects
     }
 
     /// Notes that effects taken from here were committed as this revision.
@@ -172,6 +178,7 @@ fn touched(action: &Action, desired: &Desired) -> Vec<Slot> {
         Action::MarkReady(replica) | Action::Forget(replica) if is_rolling(desired, &replica.app) => with_app(replica),
         Action::Recovered(app)
         | Action::Roll(app)
+        | Action::Defer(app)
         | Action::Settle { app, .. }
         | Action::RollBack { app, .. }
         | Action::GiveUp { app, .. } => vec![Slot::App(app.clone())],
@@ -192,7 +199,7 @@ fn is_rolling(desired: &Desired, app: &AppId) -> bool {
     desired.apps.get(app).is_some_and(|app| matches!(app.app.rollout, crate::records::Rollout::Rolling { .. }))
 }
 
-/// Everything an app has: its versions are at most [`super::VERSIONS_MAX`], so one commit holds it.
+/// Everything an app has. It fits one commit, since the plan prunes the versions before, and routes are bounded.
 fn all_of(desired: &Desired, id: &AppId) -> Vec<Slot> {
     let app = || id.clone();
     let mut slots = vec![Slot::App(app()), Slot::Scale(app()), Slot::Routes(app()), Slot::Gone(app())];

@@ -14,17 +14,22 @@ const RECOVERY_MS: u64 = 10_000;
 
 pub(super) fn settle(view: &View) -> Steps {
     if is_over(view) {
-        return vec![(Action::Delete(view.id.clone()), "the last of its replicas is gone".to_owned())];
+        let why = "the last of its replicas is gone";
+        let mut steps = prune(view, 0, why);
+        steps.push((Action::Delete(view.id.clone()), why.to_owned()));
+        return steps;
     }
     let mut steps = Steps::new();
-    if is_rolled_out(view) {
+    if view.app.want() == 0 && is_open(view) {
+        steps.push((Action::Defer(view.id.clone()), "no replicas are wanted".to_owned()));
+    } else if is_rolled_out(view) {
         let (app, version) = (view.id.clone(), view.app.app.version);
         steps.push((Action::Settle { app, version }, format!("version {version} is rolled out")));
     }
     if has_recovered(view) {
         steps.push((Action::Recovered(view.id.clone()), "its replicas have stayed up".to_owned()));
     }
-    steps.extend(prune(view));
+    steps.extend(prune(view, VERSIONS_MAX, &format!("{VERSIONS_MAX} versions are kept")));
     steps.extend(unclaim(view));
     steps
 }
@@ -39,18 +44,21 @@ fn is_over(view: &View) -> bool {
     view.app.app.deleting && view.app.replicas.is_empty() && !listed && !left
 }
 
+fn is_open(view: &View) -> bool {
+    matches!(view.app.app.rollout, Rollout::Rolling { .. } | Rollout::Failed { .. })
+}
+
 fn is_rolled_out(view: &View) -> bool {
-    let open = matches!(view.app.app.rollout, Rollout::Rolling { .. } | Rollout::Failed { .. });
     let current = || view.running().filter(|(_, replica)| view.app.is_current(replica));
     let settled = current().filter(|(_, replica)| view.is_settled(replica)).count();
     let only_current = view.running().all(|(_, replica)| view.app.is_current(replica));
-    open && view.knows_all() && only_current && settled >= view.app.want() as usize
+    is_open(view) && view.knows_all() && only_current && settled >= view.app.want() as usize
 }
 
-/// All are ready, and the youngest has been so for longer than the last wait was.
+/// All are ready, and the youngest has been so for longer than the last wait was; or none is wanted any more.
 fn has_recovered(view: &View) -> bool {
     let Some(crash) = &view.app.app.crash else { return false };
-    if crash.version != view.app.app.version {
+    if crash.version != view.app.app.version || view.app.want() == 0 {
         return true;
     }
     let stay_ms = back_off_ms(crash.count).max(RECOVERY_MS);
@@ -59,7 +67,8 @@ fn has_recovered(view: &View) -> bool {
     running.peek().is_some() && running.all(|(_, replica)| stays(replica.ready_ms))
 }
 
-fn prune(view: &View) -> Steps {
+/// Versions above `keep` that nothing refers to.
+fn prune(view: &View, keep: usize, why: &str) -> Steps {
     let app = &view.app.app;
     let failed = match app.rollout {
         Rollout::RolledBack { failed, .. } => Some(failed),
@@ -67,10 +76,9 @@ fn prune(view: &View) -> Steps {
     };
     let mut used: BTreeSet<u64> = view.app.replicas.values().map(|replica| replica.version).collect();
     used.extend(app.stable.into_iter().chain(failed).chain([app.version]));
-    let above = view.app.versions.len().saturating_sub(VERSIONS_MAX);
+    let above = view.app.versions.len().saturating_sub(keep);
     let unused = view.app.versions.keys().filter(|version| !used.contains(version)).take(above);
-    let why = format!("{VERSIONS_MAX} versions are kept");
-    unused.map(|version| (Action::Prune { app: view.id.clone(), version: *version }, why.clone())).collect()
+    unused.map(|version| (Action::Prune { app: view.id.clone(), version: *version }, why.to_owned())).collect()
 }
 
 /// Claims of routes that the wanted version does not have; not while a rollout may still go back to one that has.

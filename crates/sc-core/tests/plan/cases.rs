@@ -1,14 +1,12 @@
 //! What the plan does in ordinary cases, readable.
 
-mod world;
-
+use crate::world::{Program, World, app_id, networks, route, spec};
 use sc_core::{
     ReplicaId,
     observed::{Exit, Run},
     plan::{self, Addressing},
     records::{App, Intent, Replica, Rollout, key},
 };
-use world::{Program, World, app_id, networks, route, spec};
 
 fn settled(want: u32) -> (World, sc_core::AppId) {
     let (mut world, web) = (World::new(networks()), app_id("web"));

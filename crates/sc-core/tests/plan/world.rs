@@ -42,6 +42,13 @@ pub struct World {
     pub sick: BTreeSet<ReplicaId>,
     pub engine_answers: bool,
     pub probing: bool,
+    /// Engine calls get lost, as when the manager is killed between a commit and its call.
+    pub loses_calls: bool,
+    /// Starts take effect at the next tick only.
+    pub starts_late: bool,
+    pub pending: Vec<(ReplicaId, Replica)>,
+    /// Proxies that do not take up new routes.
+    pub lagging: BTreeSet<String>,
 }
 
 pub fn app_id(name: &str) -> AppId {
@@ -79,6 +86,10 @@ impl World {
             sick: BTreeSet::new(),
             engine_answers: true,
             probing: true,
+            loses_calls: false,
+            starts_late: false,
+            pending: Vec::new(),
+            lagging: BTreeSet::new(),
         };
         world.lead();
         world.add_proxy("p1");
@@ -205,6 +216,13 @@ impl World {
 
     /// The engine's part of an action.
     pub fn call(&mut self, action: &Action, desired: &Desired) {
+        if self.loses_calls || !self.engine_answers {
+            return;
+        }
+        if let (Action::Start { replica, .. } | Action::StartAgain(replica), true) = (action, self.starts_late) {
+            self.pending.extend(desired.replica(replica).map(|record| (replica.clone(), record.clone())));
+            return;
+        }
         match action {
             Action::Start { replica, .. } | Action::StartAgain(replica) => {
                 self.start(replica, desired.replica(replica))
@@ -240,6 +258,9 @@ impl World {
     /// Time passes: probes are sent, proxies apply what is published.
     pub fn tick(&mut self, ms: u64) {
         self.now += ms;
+        for (id, record) in std::mem::take(&mut self.pending) {
+            self.start(&id, Some(&record));
+        }
         if self.probing {
             self.probe();
         }
@@ -248,7 +269,7 @@ impl World {
             Some((id.clone(), app.published.as_ref()?.routes.clone()))
         };
         let routes: BTreeMap<_, _> = desired.apps.iter().filter_map(published).collect();
-        for (applied, table) in self.proxies.values_mut() {
+        for (_, (applied, table)) in self.proxies.iter_mut().filter(|(id, _)| !self.lagging.contains(*id)) {
             (*applied, *table) = (self.revision, routes.clone());
         }
     }
@@ -270,18 +291,39 @@ impl World {
         let (mut desired, observed) = (self.desired(), self.observed());
         let plan = plan(&desired, &observed);
         for (action, why) in plan.steps.iter().take(steps) {
+            self.guard(action, &desired);
             let effects = desired.take(action, why, observed.at);
             assert!(self.commit(&effects), "{action:?} conflicts with nobody");
             desired.committed(&effects, self.revision);
-            if self.engine_answers {
-                self.call(action, &desired);
-            }
+            let scales = |c: &sc_core::plan::Change| c.key.contains("/scale/");
+            assert!(matches!(action, Action::Delete(_)) || !effects.changes.iter().any(scales), "{action:?} scales");
+            self.call(action, &desired);
             self.check(&plan);
         }
         if steps > plan.steps.len() {
             self.publish();
         }
         plan.steps.len()
+    }
+
+    /// What must be so before a step is taken.
+    fn guard(&self, action: &Action, desired: &Desired) {
+        if let Some(replica) = action.replica() {
+            assert!(self.engine_answers, "{action:?} with a hung engine");
+            assert!(!desired.left_alone.contains_key(&replica.app), "{action:?} of an app left alone");
+        }
+        let Action::Stop(id) = action else { return };
+        let Some(Replica { intent: Intent::Drain { deadline_ms, failed: false, .. }, .. }) = desired.replica(id) else {
+            return;
+        };
+        let alive = self.containers.get(id).is_some_and(|seen| matches!(seen.run, Run::Running { .. }));
+        if alive && self.now < *deadline_ms {
+            let lists = |table: &BTreeMap<AppId, AppRoutes>| {
+                table.values().flat_map(|routes| &routes.backends).any(|backend| backend.replica == *id)
+            };
+            assert_eq!(self.in_flight.get(id).copied().unwrap_or(0), 0, "{id} is stopped while it works");
+            assert!(!self.proxies.values().any(|(_, table)| lists(table)), "{id} is stopped while a proxy knows it");
+        }
     }
 
     /// Publishes the routes.

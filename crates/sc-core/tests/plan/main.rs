@@ -1,0 +1,5 @@
+//! The plan, in ordinary cases and whatever happens.
+
+mod cases;
+mod properties;
+mod world;
