@@ -35,6 +35,8 @@ pub(crate) struct Global {
 }
 
 /// The commands.
+// One is made in a run: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::Args),

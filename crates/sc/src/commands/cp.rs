@@ -155,7 +155,7 @@ async fn copy_in(client: &Client, from: &Path, name: &Named, path: &str) -> anyh
     });
     let sent = client.copy_in(&replica, &directory, ReceiverStream::new(pieces)).await;
     packing.await?;
-    Ok(sent.with_context(|| format!("copying {} to {replica}:{path}", from.display()))?)
+    sent.with_context(|| format!("copying {} to {replica}:{path}", from.display()))
 }
 
 fn pack(from: &Path, name: &str, to: Pieces) -> io::Result<()> {

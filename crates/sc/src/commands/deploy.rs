@@ -47,5 +47,5 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
 
 async fn send(client: &Client, app: &Planned) -> anyhow::Result<Accepted> {
     let accepted = client.deploy(&app.app, &app.deploy).await;
-    Ok(accepted.map_err(|error| anyhow::Error::from(error).context(app.app.to_string()))?)
+    accepted.map_err(|error| anyhow::Error::from(error).context(app.app.to_string()))
 }

@@ -1,1 +1,5 @@
-//! LEAD writes this module (see NOTE-FROM-LEAD.txt): leave it as a stub and land now.
+//! sc's own containers on this host: what they are ([`parts`], pure), and how they come to be ([`host`]).
+
+pub(crate) mod host;
+pub(crate) mod images;
+pub(crate) mod parts;
