@@ -1,11 +1,15 @@
 //! The store in one file (redb), for hosts where etcd would be too much. One process opens it; what was acknowledged
 //! survives SIGKILL and power loss, since each commit is synced before it is answered.
 //!
-//! Everything is held in memory too, so reads cost no I/O and go on while the disk is full. A write that fails leaves the
-//! file as it was or, at worst, in doubt: the file is opened anew and read back before the next one.
+//! Everything is held in memory too, so reads cost no I/O and go on while the disk is full. After a write that failed the
+//! file is opened anew and read back: what is in it then is what counts. Only when that is not possible, the outcome is
+//! [`StoreError::Unknown`].
 //!
 //! Leases that were live when the process ended get their whole length again at the next start: their holders could not
 //! renew them meanwhile.
+
+mod file;
+mod layout;
 
 use std::{
     io,
@@ -15,25 +19,21 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
-    Changes, Entry, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, state::State,
+    Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits, state::State,
 };
+use layout::{Batch, Failure, LAYOUT, persist, read};
 
-/// Key → revision, lease (0: none), value.
-const ENTRIES: TableDefinition<'_, &str, (u64, i64, &[u8])> = TableDefinition::new("entries");
-/// Lease → length in milliseconds.
-const LEASES: TableDefinition<'_, i64, u64> = TableDefinition::new("leases");
-/// `layout` and `revision`.
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
-/// The layout this release writes.
-const LAYOUT: u64 = 1;
+/// The longest a call waits for a disk that does not answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// What to do about a full disk.
+const FULL: &str = "its disk is full; make room, then it goes on by itself";
 
 /// The store in one file.
 #[derive(Clone)]
@@ -53,13 +53,6 @@ struct Shared {
     changed: Notify,
 }
 
-/// Something to write, decided under the lock.
-struct Batch<'a> {
-    writes: &'a [Write],
-    granted: Option<(LeaseId, Duration)>,
-    gone: &'a [LeaseId],
-}
-
 impl Disk {
     /// Opens the file, or makes it, with its folder.
     ///
@@ -71,7 +64,7 @@ impl Disk {
             std::fs::create_dir_all(folder).map_err(|e| broken(&path, &format!("its folder cannot be made: {e}")))?;
         }
         let file = path.clone();
-        Self::open_with(path, Box::new(move || Database::create(&file).map_err(redb::Error::from)))
+        Self::open_with(path, Box::new(move || file::open(&file)))
     }
 
     fn open_with(path: PathBuf, open: Opener) -> Result<Self, StoreError> {
@@ -88,8 +81,11 @@ impl Disk {
         act: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || act(&shared)).await;
-        done.unwrap_or_else(|error| Err(broken(&self.shared.path, &error.to_string())))
+        match timeout(DEADLINE, tokio::task::spawn_blocking(move || act(&shared))).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(self.shared.unknown(panicked.to_string())),
+            Err(_) => Err(self.shared.unknown(format!("no answer from its disk within {} s", DEADLINE.as_secs()))),
+        }
     }
 
     async fn expire(&self) -> Result<(), StoreError> {
@@ -110,18 +106,23 @@ impl Shared {
     fn database(&self) -> Result<MutexGuard<'_, Option<Database>>, StoreError> {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
-            let opened = (self.open)().map_err(|error| self.error(error))?;
-            let fresh =
-                read(&opened).map_err(|error| self.error(error))?.map_err(|layout| newer(&self.path, layout))?;
-            let mut state = self.state();
-            if fresh.revision != state.revision {
-                // The write in doubt did happen: watchers must load anew.
-                *state = fresh;
-                self.changed.notify_waiters();
-            }
-            *database = Some(opened);
+            self.reopen(&mut database)?;
         }
         Ok(database)
+    }
+
+    /// Opens the file anew, and takes what is in it for the truth.
+    fn reopen(&self, database: &mut Option<Database>) -> Result<(), StoreError> {
+        let opened = (self.open)().map_err(|error| self.failed(&error))?;
+        let fresh = read(&opened).map_err(|error| self.failed(&error))?.map_err(|layout| newer(&self.path, layout))?;
+        let mut state = self.state();
+        if fresh.revision != state.revision || !fresh.has_leases_of(&state) {
+            // The write in doubt did happen: watchers must load anew.
+            *state = fresh;
+            self.changed.notify_waiters();
+        }
+        *database = Some(opened);
+        Ok(())
     }
 
     /// Writes a batch to the file, then to memory.
@@ -134,17 +135,15 @@ impl Shared {
         let Some(open) = database.as_ref() else {
             return Err(broken(&self.path, "it is not open"));
         };
-        let next = self.state().revision + u64::from(!batch.writes.is_empty());
-        if let Err(error) = persist(open, next, batch) {
+        let before = self.state().revision;
+        let next = self.state().revision_after(batch.writes);
+        if let Err(Failure { error, in_doubt }) = persist(open, next, batch) {
             *database = None;
-            return Err(self.error(error));
+            let known = self.reopen(database).is_ok() && next != before && self.state().revision == before;
+            return Err(if in_doubt && !known { self.unknown(text(&error)) } else { self.failed(&error) });
         }
-        let mut state = self.state();
-        let before = state.revision;
-        let revision = finish(&mut state);
-        let changed = state.revision != before;
-        drop(state);
-        if changed {
+        let revision = finish(&mut self.state());
+        if revision != before {
             self.changed.notify_waiters();
         }
         Ok(revision)
@@ -155,18 +154,18 @@ impl Shared {
         {
             let state = self.state();
             state.check(fence, expects, writes)?;
-            if writes.is_empty() {
+            if state.revision_after(writes) == state.revision {
                 return Ok(state.revision);
             }
         }
-        let batch = Batch { writes, granted: None, gone: &[] };
+        let batch = Batch { writes, ..Batch::default() };
         self.write(&mut database, &batch, |state| state.apply(writes))
     }
 
     fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let mut database = self.database()?;
         let lease = self.state().next_lease();
-        let batch = Batch { writes: &[], granted: Some((lease, ttl)), gone: &[] };
+        let batch = Batch { granted: Some((lease, ttl)), ..Batch::default() };
         self.write(&mut database, &batch, |state| {
             state.adopt(lease, ttl, Instant::now());
             state.revision
@@ -176,7 +175,7 @@ impl Shared {
 
     fn end(&self, database: &mut Option<Database>, leases: &[LeaseId]) -> Result<(), StoreError> {
         let writes = self.state().deletions(leases);
-        let batch = Batch { writes: &writes, granted: None, gone: leases };
+        let batch = Batch { writes: &writes, gone: leases, ..Batch::default() };
         self.write(database, &batch, |state| {
             state.forget(leases);
             state.apply(&writes)
@@ -191,74 +190,26 @@ impl Shared {
         if gone.is_empty() { Ok(()) } else { self.end(&mut database, &gone) }
     }
 
-    fn error(&self, error: redb::Error) -> StoreError {
+    /// Nothing was written.
+    fn failed(&self, error: &redb::Error) -> StoreError {
         let store = describe(&self.path);
-        match &error {
-            redb::Error::Io(io) if matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                let hint = "the disk is full; make room, the manager then goes on by itself".to_owned();
-                StoreError::Full { store, hint }
-            }
-            _ => StoreError::Unknown { store, source: Box::new(error) },
+        match is_full(error) {
+            true => StoreError::Full { store, hint: FULL.to_owned() },
+            false => StoreError::Unavailable { store, source: text(error).into() },
         }
+    }
+
+    fn unknown(&self, why: String) -> StoreError {
+        StoreError::Unknown { store: describe(&self.path), source: why.into() }
     }
 }
 
-/// Writes a batch and syncs it.
-fn persist(database: &Database, revision: Revision, batch: &Batch<'_>) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut entries = transaction.open_table(ENTRIES)?;
-        for write in batch.writes {
-            match write {
-                Write::Put { key, value, lease } => {
-                    entries.insert(key.as_str(), (revision, lease.map_or(0, |lease| lease.0), value.as_slice()))?;
-                }
-                Write::Delete { key } => _ = entries.remove(key.as_str())?,
-            }
-        }
-        let mut leases = transaction.open_table(LEASES)?;
-        if let Some((lease, ttl)) = batch.granted {
-            leases.insert(lease.0, ttl.as_millis() as u64)?;
-        }
-        for lease in batch.gone {
-            leases.remove(lease.0)?;
-        }
-        transaction.open_table(META)?.insert("revision", revision)?;
-    }
-    transaction.commit()?;
-    Ok(())
+fn is_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(io) if matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
-/// Reads everything; the inner error is the layout of a newer release.
-fn read(database: &Database) -> Result<Result<State, u64>, redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        let layout = meta.get("layout")?.map(|layout| layout.value());
-        if layout.is_some_and(|layout| layout > LAYOUT) {
-            return Ok(Err(layout.unwrap_or_default()));
-        }
-        if layout.is_none() {
-            meta.insert("layout", LAYOUT)?;
-        }
-        transaction.open_table(ENTRIES)?;
-        transaction.open_table(LEASES)?;
-    }
-    transaction.commit()?;
-    let transaction = database.begin_read()?;
-    let revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
-    let mut state = State::restored(revision);
-    for row in transaction.open_table(ENTRIES)?.iter()? {
-        let (key, value) = row?;
-        let (revision, lease, value) = value.value();
-        let entry = Entry { value: value.into(), revision };
-        state.entries.insert(key.value().to_owned(), (entry, (lease != 0).then_some(LeaseId(lease))));
-    }
-    for row in transaction.open_table(LEASES)?.iter()? {
-        let (lease, ttl) = row?;
-        state.adopt(LeaseId(lease.value()), Duration::from_millis(ttl.value()), Instant::now());
-    }
-    Ok(Ok(state))
+fn text(error: &redb::Error) -> String {
+    if is_full(error) { FULL.to_owned() } else { error.to_string() }
 }
 
 fn describe(path: &Path) -> String {
@@ -296,6 +247,7 @@ impl Store for Disk {
         expects: Vec<Expect>,
         writes: Vec<Write>,
     ) -> Result<Revision, StoreError> {
+        limits::check(|| self.describe(), &expects, &writes)?;
         self.expire().await?;
         self.blocking(move |shared| shared.commit(fence, &expects, &writes)).await
     }
@@ -305,11 +257,11 @@ impl Store for Disk {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.blocking(move |shared| shared.grant(ttl)).await
+        self.blocking(move |shared| shared.grant(limits::ttl(ttl))).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.expire().await?;
+        // Needs no disk: a full one must cost nobody's lease.
         self.shared.state().keep_alive(lease, Instant::now())
     }
 

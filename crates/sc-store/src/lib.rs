@@ -10,6 +10,8 @@ use async_trait::async_trait;
 mod disk;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod limits;
+mod log;
 mod memory;
 mod state;
 
@@ -81,7 +83,7 @@ pub struct Fence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub i64);
 
-/// What changed below a watched prefix, in the order of commits. One batch may hold several commits.
+/// What changed below a watched prefix, in the order of commits. One batch may hold several commits, but no part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// Everything up to this revision is included.
@@ -104,6 +106,9 @@ pub trait Watch: Send {
 /// The most operations (expects and writes together, the fence aside) in one commit: etcd refuses above 128.
 pub const COMMIT_MAX: usize = 100;
 
+/// The most bytes of keys and values one commit may write: etcd refuses requests above 1.5 MiB.
+pub const COMMIT_BYTES_MAX: usize = 1 << 20;
+
 /// The state of sc.
 ///
 /// Every call ends within a deadline of the implementation's own (a few seconds); none retries without end.
@@ -113,7 +118,7 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self, prefix: &str) -> Result<Snapshot, StoreError>;
 
     /// Does all `writes` if the fence and all `expects` hold, else nothing. Gives the new revision, or the current one
-    /// when `writes` is empty.
+    /// when nothing changes: `writes` is empty, or only deletes what is not there. No key may be written twice.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] or [`StoreError::Fenced`] when it did not happen; [`StoreError::Unknown`] when it may have.
@@ -127,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     /// Watches `prefix` for commits after `after`.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError>;
 
-    /// Makes a lease of this length (whole seconds, at least 1).
+    /// Makes a lease of this length, rounded up to whole seconds (at least 1).
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease.
@@ -157,6 +162,12 @@ pub enum StoreError {
     TooLarge {
         /// How many it had.
         operations: usize,
+    },
+    /// The commit writes too many bytes; nothing was written.
+    #[error("a commit of {bytes} bytes is over the limit of {COMMIT_BYTES_MAX}")]
+    TooManyBytes {
+        /// How many it had, keys and values.
+        bytes: usize,
     },
     /// The store is full; nothing was written. Reads go on.
     #[error("{store} is full: {hint}")]

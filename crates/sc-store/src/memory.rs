@@ -12,7 +12,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, state::State};
+use crate::{
+    Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits, state::State,
+};
 
 /// What a call is about to do, for [`Faults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,11 @@ pub enum Fault {
     Fail,
     /// It is done, but the answer is lost: [`StoreError::Unknown`]. A load just fails.
     LoseReply,
+    /// It is never done, but the caller cannot know: [`StoreError::Unknown`]. A load just fails.
+    LoseRequest,
+    /// The caller gets [`StoreError::Unknown`] at once, and a commit is done so much later, even if the caller is dead by
+    /// then. Anything else is not done.
+    Late(Duration),
 }
 
 /// Decides what goes wrong; a seeded one makes a run repeatable.
@@ -50,12 +57,21 @@ pub trait Faults: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Memory {
     shared: Arc<Shared>,
+    faults: Option<Arc<dyn Faults>>,
 }
 
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    faults: Option<Arc<dyn Faults>>,
+}
+
+/// What became of a call on its way.
+#[derive(PartialEq)]
+enum Fate {
+    Done,
+    ReplyLost,
+    RequestLost,
+    Late(Duration),
 }
 
 impl Default for Memory {
@@ -76,7 +92,12 @@ impl Memory {
     }
 
     fn build(faults: Option<Arc<dyn Faults>>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: Notify::new(), faults }) }
+        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: Notify::new() }), faults }
+    }
+
+    /// The same store as seen by one whose calls go wrong in these ways.
+    pub fn seen_through(&self, faults: Arc<dyn Faults>) -> Self {
+        Self { shared: self.shared.clone(), faults: Some(faults) }
     }
 
     /// Everything in it now, past all faults: for checks.
@@ -84,19 +105,35 @@ impl Memory {
         self.shared.lock().snapshot("")
     }
 
-    /// Lets whatever fault comes happen to a call. True: its answer is lost after it was done.
-    async fn fault(&self, call: Call) -> Result<bool, StoreError> {
-        match self.shared.faults.as_ref().map_or(Fault::None, |faults| faults.next(call)) {
-            Fault::None => Ok(false),
+    /// Lets whatever fault comes happen to a call.
+    async fn fault(&self, call: Call) -> Result<Fate, StoreError> {
+        match self.faults.as_ref().map_or(Fault::None, |faults| faults.next(call)) {
+            Fault::None => Ok(Fate::Done),
             Fault::Delay(time) => {
                 sleep(time).await;
-                Ok(false)
+                Ok(Fate::Done)
             }
-            Fault::Fail => {
-                Err(StoreError::Unavailable { store: self.describe(), source: "a fault was injected".into() })
-            }
-            Fault::LoseReply => Ok(true),
+            Fault::Fail => Err(self.failed()),
+            Fault::LoseReply => Ok(Fate::ReplyLost),
+            Fault::LoseRequest => Ok(Fate::RequestLost),
+            Fault::Late(time) => Ok(Fate::Late(time)),
         }
+    }
+
+    /// Does something to the state, if the call gets there.
+    async fn lease_call<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+        match self.fault(Call::Lease).await? {
+            Fate::Done => Ok(self.change(act)),
+            Fate::ReplyLost => {
+                self.change(act);
+                Err(self.lost())
+            }
+            Fate::RequestLost | Fate::Late(_) => Err(self.lost()),
+        }
+    }
+
+    fn failed(&self) -> StoreError {
+        StoreError::Unavailable { store: self.describe(), source: "a fault was injected".into() }
     }
 
     fn lost(&self) -> StoreError {
@@ -135,10 +172,10 @@ impl Shared {
 #[async_trait]
 impl Store for Memory {
     async fn load(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        if self.fault(Call::Load).await? {
-            return Err(StoreError::Unavailable { store: self.describe(), source: "a fault was injected".into() });
+        match self.fault(Call::Load).await? {
+            Fate::Done => Ok(self.shared.lock().snapshot(prefix)),
+            _ => Err(self.failed()),
         }
-        Ok(self.shared.lock().snapshot(prefix))
     }
 
     async fn commit(
@@ -147,36 +184,46 @@ impl Store for Memory {
         expects: Vec<Expect>,
         writes: Vec<Write>,
     ) -> Result<Revision, StoreError> {
-        let lost = self.fault(Call::Commit).await?;
-        let result = self.change(|state| state.commit(fence, &expects, &writes));
-        if lost { Err(self.lost()) } else { result }
+        limits::check(|| self.describe(), &expects, &writes)?;
+        let fate = self.fault(Call::Commit).await?;
+        let act = move |memory: &Memory| memory.change(|state| state.commit(fence, &expects, &writes));
+        match fate {
+            Fate::Done => return act(self),
+            Fate::ReplyLost => _ = act(self),
+            Fate::RequestLost => {}
+            Fate::Late(time) => {
+                let memory = self.clone();
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    _ = act(&memory);
+                });
+            }
+        }
+        Err(self.lost())
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.fault(Call::Watch).await?;
+        if self.fault(Call::Watch).await? != Fate::Done {
+            return Err(self.failed());
+        }
         Ok(Box::new(MemoryWatch { store: self.clone(), prefix: prefix.to_owned(), after }))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let lost = self.fault(Call::Lease).await?;
-        let lease = self.change(|state| state.grant(ttl, Instant::now()));
-        if lost { Err(self.lost()) } else { Ok(lease) }
+        self.lease_call(|state| state.grant(ttl, Instant::now())).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let lost = self.fault(Call::Lease).await?;
-        let renewed = self.change(|state| state.keep_alive(lease, Instant::now()));
-        if lost { Err(self.lost()) } else { renewed }
+        self.lease_call(|state| state.keep_alive(lease, Instant::now())).await?
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let lost = self.fault(Call::Lease).await?;
-        self.change(|state| {
+        self.lease_call(|state| {
             let deletions = state.deletions(&[lease]);
             state.apply(&deletions);
             state.forget(&[lease]);
-        });
-        if lost { Err(self.lost()) } else { Ok(()) }
+        })
+        .await
     }
 
     fn describe(&self) -> String {
@@ -204,7 +251,7 @@ impl Watch for MemoryWatch {
                     self.after = changes.revision;
                     continue;
                 }
-                if self.store.fault(Call::Watch).await.is_err() {
+                if self.store.fault(Call::Watch).await.ok() != Some(Fate::Done) {
                     return Err(StoreError::WatchLost);
                 }
                 // Only now, so that a caller who gave up waiting misses nothing.
@@ -250,5 +297,20 @@ mod tests {
         let store = Memory::with_faults(Arc::new(LoseCommits));
         assert!(matches!(store.commit(None, vec![], put("x", None)).await, Err(StoreError::Unknown { .. })));
         assert_eq!(store.load("").await.unwrap().entries.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_commit_comes_after_its_caller_was_left_in_doubt() {
+        struct Later;
+        impl Faults for Later {
+            fn next(&self, _: Call) -> Fault {
+                Fault::Late(Duration::from_secs(3))
+            }
+        }
+        let store = Memory::new();
+        let late = store.seen_through(Arc::new(Later));
+        assert!(matches!(late.commit(None, vec![], put("x", None)).await, Err(StoreError::Unknown { .. })));
+        assert!(store.inspect().entries.is_empty());
+        assert_eq!(store.watch("", 0).await.unwrap().next().await.unwrap().keys.len(), 1);
     }
 }

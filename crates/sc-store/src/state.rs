@@ -1,33 +1,26 @@
 //! What a store in one process holds: entries, leases, and the latest changes for the watchers. Pure: the time is an
 //! argument.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{COMMIT_MAX, Changes, Entry, Expect, Fence, LEADER, LeaseId, Revision, Snapshot, StoreError, Write};
-
-/// How many changes watchers may fall behind before they must load anew.
-const LOG_MAX: usize = 10_000;
+use crate::{Changes, Entry, Expect, Fence, LEADER, LeaseId, Revision, Snapshot, StoreError, Write, limits, log::Log};
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) revision: Revision,
     pub(crate) entries: BTreeMap<String, (Entry, Option<LeaseId>)>,
-    log: VecDeque<(Revision, String, Option<Entry>)>,
-    /// Changes up to this revision are no longer in the log.
-    compacted: Revision,
+    log: Log,
     leases: BTreeMap<LeaseId, (Duration, Instant)>,
     last_lease: i64,
 }
 
 impl State {
-    /// The state of an earlier life at this revision, still to be filled; its latest changes are forgotten.
-    pub(crate) fn restored(revision: Revision) -> Self {
-        Self { revision, compacted: revision, ..Self::default() }
+    /// The state of an earlier life, its entries still to be filled in; its latest changes are forgotten. No lease gets
+    /// a number up to `last_lease`.
+    pub(crate) fn restored(revision: Revision, last_lease: i64) -> Self {
+        Self { revision, last_lease, log: Log::after(revision), ..Self::default() }
     }
 
     /// Everything below a prefix.
@@ -54,10 +47,6 @@ impl State {
 
     /// Whether a commit may happen.
     pub(crate) fn check(&self, fence: Option<Fence>, expects: &[Expect], writes: &[Write]) -> Result<(), StoreError> {
-        let operations = expects.len() + writes.len();
-        if operations > COMMIT_MAX {
-            return Err(StoreError::TooLarge { operations });
-        }
         if fence.is_some_and(|fence| self.revision_of(LEADER) != fence.epoch) {
             return Err(StoreError::Fenced);
         }
@@ -74,11 +63,18 @@ impl State {
         Ok(())
     }
 
+    /// The revision after these writes: the same as now when they change nothing.
+    pub(crate) fn revision_after(&self, writes: &[Write]) -> Revision {
+        let changes = |write: &Write| match write {
+            Write::Put { .. } => true,
+            Write::Delete { key } => self.entries.contains_key(key),
+        };
+        self.revision + u64::from(writes.iter().any(changes))
+    }
+
     /// Does a commit that was checked. Gives the revision after it.
     pub(crate) fn apply(&mut self, writes: &[Write]) -> Revision {
-        if !writes.is_empty() {
-            self.revision += 1;
-        }
+        self.revision = self.revision_after(writes);
         for write in writes {
             self.write(write);
         }
@@ -98,10 +94,7 @@ impl State {
                 None => return,
             },
         };
-        self.log.push_back((self.revision, key, entry));
-        while self.log.len() > LOG_MAX {
-            self.compacted = self.log.pop_front().map_or(self.compacted, |(revision, ..)| revision);
-        }
+        self.log.push(self.revision, key, entry);
     }
 
     /// The leases that have run out, with the deletion of their keys: a commit like any other.
@@ -123,7 +116,7 @@ impl State {
         }
     }
 
-    /// Makes a lease of at least a second.
+    /// Makes a lease.
     pub(crate) fn grant(&mut self, ttl: Duration, now: Instant) -> LeaseId {
         let lease = self.next_lease();
         self.adopt(lease, ttl, now);
@@ -137,7 +130,7 @@ impl State {
 
     /// Takes a lease of an earlier life, with its whole length before it.
     pub(crate) fn adopt(&mut self, lease: LeaseId, ttl: Duration, now: Instant) {
-        let ttl = ttl.max(Duration::from_secs(1));
+        let ttl = limits::ttl(ttl);
         self.last_lease = self.last_lease.max(lease.0);
         self.leases.insert(lease, (ttl, now + ttl));
     }
@@ -145,6 +138,9 @@ impl State {
     /// Renews a lease.
     pub(crate) fn keep_alive(&mut self, lease: LeaseId, now: Instant) -> Result<(), StoreError> {
         let (ttl, end) = self.leases.get_mut(&lease).ok_or(StoreError::LeaseGone)?;
+        if *end <= now {
+            return Err(StoreError::LeaseGone);
+        }
         *end = now + *ttl;
         Ok(())
     }
@@ -156,14 +152,16 @@ impl State {
 
     /// What changed below a prefix after a revision; none when nothing did at all.
     pub(crate) fn changes(&self, prefix: &str, after: Revision) -> Result<Option<Changes>, StoreError> {
-        if after < self.compacted {
+        // From the future: it speaks of another store.
+        if after > self.revision {
             return Err(StoreError::WatchLost);
         }
-        if after >= self.revision {
-            return Ok(None);
-        }
-        let keys = self.log.iter().filter(|(revision, key, _)| *revision > after && key.starts_with(prefix));
-        let keys = keys.map(|(_, key, entry)| (key.clone(), entry.clone())).collect();
-        Ok(Some(Changes { revision: self.revision, keys }))
+        let keys = self.log.since(prefix, after).ok_or(StoreError::WatchLost)?;
+        Ok((after < self.revision).then_some(Changes { revision: self.revision, keys }))
+    }
+
+    /// The same leases, whenever they end.
+    pub(crate) fn has_leases_of(&self, other: &State) -> bool {
+        self.leases.keys().eq(other.leases.keys())
     }
 }

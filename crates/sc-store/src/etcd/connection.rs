@@ -1,8 +1,9 @@
 //! The connection to one member at a time.
 
 use std::{
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,40 +22,58 @@ const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(
 
 pub(super) struct Connections {
     config: Arc<EtcdConfig>,
-    /// The client in use and its number.
-    current: Mutex<Option<(Client, usize)>>,
+    current: Mutex<Option<Connection>>,
+    /// Held while connecting: many calls that wait for a connection log in once.
+    connecting: tokio::sync::Mutex<()>,
     /// Counts connections; taken modulo the members it says whose turn it is.
     turn: AtomicUsize,
 }
 
+/// A client of one member.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) endpoint: String,
+    number: usize,
+}
+
 impl Connections {
     pub(super) fn new(config: Arc<EtcdConfig>) -> Self {
-        Self { config, current: Mutex::new(None), turn: AtomicUsize::new(0) }
+        Self { config, current: Mutex::new(None), connecting: tokio::sync::Mutex::new(()), turn: AtomicUsize::new(0) }
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<(Client, usize)>> {
+    fn current(&self) -> MutexGuard<'_, Option<Connection>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client in use, or a new one of the member whose turn it is. A failure here means that nothing was sent.
-    pub(super) async fn get(&self, until: Instant) -> Attempt<(Client, usize)> {
+    /// The connection in use, or a new one to the member whose turn it is. A failure here means that nothing was sent.
+    pub(super) async fn get(&self, until: Instant) -> Attempt<Connection> {
+        if let Some(current) = self.current().clone() {
+            return Ok(current);
+        }
+        match timeout_at(until, self.next()).await {
+            Ok(connection) => connection.map_err(Failure::unsent),
+            Err(_) => Err(Failure::silent(self.config.member_deadline).unsent()),
+        }
+    }
+
+    async fn next(&self) -> Attempt<Connection> {
+        let _one_at_a_time = self.connecting.lock().await;
         if let Some(current) = self.current().clone() {
             return Ok(current);
         }
         let number = self.turn.fetch_add(1, Ordering::Relaxed);
-        let endpoint = &self.config.endpoints[number % self.config.endpoints.len()];
-        let client = match timeout_at(until, self.connect(endpoint)).await {
-            Ok(client) => client.map_err(Failure::unsent)?,
-            Err(_) => return Err(Failure::unsent(Failure::silent(self.config.member_deadline))),
-        };
-        *self.current() = Some((client.clone(), number));
-        Ok((client, number))
+        let endpoint = self.config.endpoints[number % self.config.endpoints.len()].clone();
+        let client = self.connect(&endpoint).await.map_err(|failure| failure.at(&endpoint))?;
+        let connection = Connection { client, endpoint, number };
+        *self.current() = Some(connection.clone());
+        Ok(connection)
     }
 
-    /// Gives a client up, unless another has taken its place already.
-    pub(super) fn leave(&self, number: usize) {
+    /// Gives a connection up, unless another has taken its place already.
+    pub(super) fn leave(&self, connection: &Connection) {
         let mut current = self.current();
-        if current.as_ref().is_some_and(|(_, now)| *now == number) {
+        if current.as_ref().is_some_and(|now| now.number == connection.number) {
             *current = None;
         }
     }
@@ -62,7 +81,7 @@ impl Connections {
     async fn connect(&self, endpoint: &str) -> Attempt<Client> {
         // The client connects lazily and says little when it cannot: knock first.
         let authority = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).trim_end_matches('/');
-        drop(TcpStream::connect(authority).await.map_err(|error| Failure::io(endpoint, error))?);
+        drop(TcpStream::connect(authority).await.map_err(Failure::io)?);
         Ok(Client::connect([endpoint], Some(self.options()?)).await?)
     }
 
@@ -75,19 +94,21 @@ impl Connections {
         if let Some((user, password)) = &self.config.user {
             options = options.with_user(user, password);
         }
-        let file =
-            |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| Failure::io(&path.display().to_string(), e));
         if self.config.ca.is_some() || self.config.identity.is_some() {
             // Read with each connection, so that renewed certificates are taken up.
             let mut tls = TlsOptions::new();
             if let Some(ca) = &self.config.ca {
-                tls = tls.ca_certificate(Certificate::from_pem(file(ca)?));
+                tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
             }
             if let Some((certificate, key)) = &self.config.identity {
-                tls = tls.identity(Identity::from_pem(file(certificate)?, file(key)?));
+                tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
             }
             options = options.with_tls(tls);
         }
         Ok(options)
     }
+}
+
+fn read(path: &Path) -> Attempt<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Failure::io(error).at(&path.display().to_string()))
 }

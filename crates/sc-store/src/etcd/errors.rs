@@ -35,8 +35,18 @@ impl Failure {
     }
 
     /// It could not be connected to, or a file is missing.
-    pub(super) fn io(what: &str, error: io::Error) -> Self {
-        Self { kind: Kind::InDoubt, sent: false, source: format!("{what}: {error}").into() }
+    pub(super) fn io(error: io::Error) -> Self {
+        Self { kind: Kind::InDoubt, sent: false, source: error.into() }
+    }
+
+    /// The same, with the place where it happened.
+    pub(super) fn at(self, place: &str) -> Self {
+        Self { source: format!("{place}: {}", self.source).into(), ..self }
+    }
+
+    /// The same, worth another attempt: the revision that was read at is gone, a new one can be read.
+    pub(super) fn or_again(self) -> Self {
+        if self.kind == Kind::Compacted { Self { kind: Kind::Refused, ..self } } else { self }
     }
 
     /// The same, when it is known that the call itself was not sent.
@@ -77,7 +87,7 @@ impl Failure {
 }
 
 /// What to do when the quota is used up (etcd's operations guide, "Space quota").
-const FULL: &str = "its space quota is used up. Make room: `etcdctl compact REVISION`, `etcdctl defrag`, then `etcdctl alarm \
+pub(super) const FULL: &str = "its space quota is used up. Make room: `etcdctl compact REVISION`, `etcdctl defrag`, then `etcdctl alarm \
                     disarm`; or raise --quota-backend-bytes. Traffic is served meanwhile";
 
 impl From<Error> for Failure {
@@ -91,11 +101,27 @@ impl From<Error> for Failure {
             _ => Kind::Wrong,
         };
         let text = match &error {
-            Error::GRpcStatus(status) => status.message().to_owned(),
+            Error::GRpcStatus(status) => chain(status.message(), status),
             other => other.to_string(),
         };
         Self { kind, sent: true, source: text.into() }
     }
+}
+
+/// A message and what is behind it: the transport says little by itself.
+fn chain(message: &str, error: &dyn std::error::Error) -> String {
+    let mut text = message.to_owned();
+    let mut source = error.source();
+    // Bounded, whatever the chain.
+    for _ in 0..8 {
+        let Some(error) = source else { break };
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// etcd's errors by gRPC code and text (`api/v3rpc/rpctypes/error.go`).

@@ -2,34 +2,49 @@
 //!
 //! **Calls** go to one member at a time; a member that fails or does not answer is left for the next one. A call that
 //! changes nothing, or that certainly was not sent, is tried on every member within its deadline; a commit that may have
-//! been sent is not sent again: its outcome is [`StoreError::Unknown`], and the caller loads and looks.
+//! been sent is not sent again: its outcome is [`StoreError::Unknown`], and the caller loads and looks. etcd does the commit
+//! that crosses its quota and calls it refused all the same: so one that was refused for want of space is looked after.
 //!
 //! **Reads are linearizable**, also the check of a commit without writes: etcd would answer an empty transaction from a
 //! member's own, perhaps stale, state, so it carries a read along.
 //!
 //! **Watches are hints.** Their revision is that of the last change in them, never that of a progress notification,
-//! which releases before 3.4.25 may send ahead of the changes it speaks for (etcd#15220). A member that is cut off
-//! or hangs is noticed by HTTP/2 pings, and `require_leader` ends the watch on one without quorum.
+//! which releases before 3.4.25 may send ahead of the changes it speaks for (etcd#15220). A watch that is silent is asked
+//! for its progress, and lost when it does not answer; `require_leader` ends the watch on a member without quorum.
 
 mod connection;
 mod errors;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{COMMIT_MAX, Entry, Expect, Fence, LEADER, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write};
+use crate::{
+    COMMIT_BYTES_MAX, Entry, Expect, Fence, LEADER, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write,
+    limits,
+};
 use connection::Connections;
 use errors::Failure;
+use watch::EtcdWatch;
 
 /// How many keys are read at once.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 250;
+
+/// The largest answer taken: a page of the largest values there can be.
+const ANSWER_BYTES_MAX: usize = PAGE as usize * (COMMIT_BYTES_MAX + 4096);
 
 /// Where etcd is, and how to get in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EtcdConfig {
     /// URLs of its members' client ports.
     pub endpoints: Vec<String>,
@@ -45,6 +60,20 @@ pub struct EtcdConfig {
     pub deadline: Duration,
     /// The longest one member may take of that.
     pub member_deadline: Duration,
+    /// The longest a watch may be silent before etcd is asked whether it still watches, and the longest that the answer
+    /// may take.
+    pub watch_silence: Duration,
+}
+
+impl std::fmt::Debug for EtcdConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdConfig")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for EtcdConfig {
@@ -57,6 +86,7 @@ impl Default for EtcdConfig {
             identity: None,
             deadline: Duration::from_secs(5),
             member_deadline: Duration::from_secs(2),
+            watch_silence: Duration::from_secs(5),
         }
     }
 }
@@ -66,16 +96,29 @@ impl Default for EtcdConfig {
 pub struct Etcd {
     config: Arc<EtcdConfig>,
     connections: Arc<Connections>,
+    /// The highest revision that etcd is known to have reached.
+    seen: Arc<AtomicU64>,
 }
 
 /// One attempt of a call.
 type Attempt<T> = Result<T, Failure>;
 
+/// How a call may be repeated.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// It changes nothing: at will.
+    Read,
+    /// It changes something, but twice is as good as once.
+    Repeatable,
+    /// It is not sent again once it may have been.
+    Once,
+}
+
 impl Etcd {
     /// Notes where etcd is; connects with the first call, so that a program can start while etcd is down.
     ///
     /// # Errors
-    /// When an endpoint is no URL, or there is none.
+    /// When an endpoint is no URL, or there is none, or an authority is missing for https.
     pub fn new(config: EtcdConfig) -> Result<Self, StoreError> {
         let sound = |url: &String| {
             url.split_once("://").is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && rest.contains(':'))
@@ -84,62 +127,127 @@ impl Etcd {
             let what = "give its members as URLs with ports, like http://127.0.0.1:2379".to_owned();
             return Err(StoreError::Broken { store: name(&config), what });
         }
+        if config.ca.is_none() && config.endpoints.iter().any(|url| url.starts_with("https://")) {
+            let what = "https needs the certificate of the authority that signed its members' certificates".to_owned();
+            return Err(StoreError::Broken { store: name(&config), what });
+        }
         let config = Arc::new(config);
-        Ok(Self { connections: Arc::new(Connections::new(config.clone())), config })
+        Ok(Self { connections: Arc::new(Connections::new(config.clone())), config, seen: Arc::default() })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.config.prefix)
     }
 
-    /// Tries a call on one member after the other until the deadline. `repeatable`: it may be sent twice.
-    async fn call<T, F>(&self, repeatable: bool, attempt: impl Fn(Client) -> F) -> Result<T, StoreError>
+    /// Tries a call on one member after the other until the deadline.
+    async fn call<T, F>(&self, kind: Kind, attempt: impl Fn(Client) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Attempt<T>>,
     {
         let deadline = Instant::now() + self.config.deadline;
-        let mut last = None;
+        let mut failed = Vec::new();
         // Each member once, and the first once more: its connection may have been a dead one.
         for _ in 0..=self.config.endpoints.len() {
             let until = deadline.min(Instant::now() + self.config.member_deadline);
             if until <= Instant::now() {
                 break;
             }
-            let (client, number) = match self.connections.get(until).await {
-                Ok(client) => client,
-                Err(failure) => {
-                    last = Some(failure);
-                    continue;
-                }
-            };
-            let failure = match timeout_at(until, attempt(client)).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::silent(self.config.member_deadline),
-            };
-            if failure.is_answer() {
-                return Err(failure.into_error(&name(&self.config)));
+            match self.attempt(until, &attempt).await {
+                Ok(value) => return Ok(value),
+                Err(failure) if failure.is_answer() => return Err(failure.into_error(&name(&self.config))),
+                Err(failure) => failed.push(failure),
             }
-            self.connections.leave(number);
-            if !repeatable && failure.may_have_happened() {
-                return Err(failure.into_unknown(&name(&self.config)));
+            if kind == Kind::Once && failed.last().is_some_and(Failure::may_have_happened) {
+                break;
             }
-            last = Some(failure);
         }
-        Err(last.unwrap_or_else(|| Failure::silent(self.config.deadline)).into_error(&name(&self.config)))
+        let in_doubt = kind != Kind::Read && failed.iter().any(Failure::may_have_happened);
+        let last = failed.pop().unwrap_or_else(|| Failure::silent(self.config.deadline));
+        let name = name(&self.config);
+        Err(if in_doubt { last.into_unknown(&name) } else { last.into_error(&name) })
+    }
+
+    /// Tries a call on one member, and leaves that one if it fails to answer.
+    async fn attempt<T, F>(&self, until: Instant, attempt: impl Fn(Client) -> F) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let connection = self.connections.get(until).await?;
+        let failure = match timeout_at(until, attempt(connection.client.clone())).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::silent(self.config.member_deadline),
+        };
+        if !failure.is_answer() {
+            self.connections.leave(&connection);
+        }
+        let bare = connection.endpoint.starts_with("https://") && self.config.identity.is_none();
+        let place = if bare { " (asked without a client certificate)" } else { "" };
+        Err(failure.at(&format!("{}{place}", connection.endpoint)))
     }
 
     fn transaction(&self, fence: Option<Fence>, expects: &[Expect], writes: &[Write]) -> Txn {
         let is =
             |key: &str, revision: Revision| Compare::mod_revision(self.key(key), CompareOp::Equal, revision as i64);
-        let fence = fence.map(|fence| is(LEADER, fence.epoch));
-        let compares: Vec<_> = fence.into_iter().chain(expects.iter().map(|e| is(&e.key, e.revision))).collect();
-        let leader = || TxnOp::get(self.key(LEADER), Some(GetOptions::new().with_keys_only()));
+        let compares: Vec<_> = fence
+            .map(|fence| is(LEADER, fence.epoch))
+            .into_iter()
+            .chain(expects.iter().map(|e| is(&e.key, e.revision)))
+            .collect();
+        let get = |key: &str| TxnOp::get(self.key(key), Some(GetOptions::new().with_keys_only()));
         let mut operations: Vec<_> = writes.iter().map(|write| self.operation(write)).collect();
         if operations.is_empty() {
-            operations.push(leader());
+            // A key that is touched anyway: a user with few rights may read no other.
+            let expected = expects.first().map(|expect| expect.key.as_str());
+            operations.push(get(expected.unwrap_or(LEADER)));
         }
-        Txn::new().when(compares).and_then(operations).or_else([leader()])
+        let why: Vec<_> = fence.iter().map(|_| get(LEADER)).collect();
+        Txn::new().when(compares).and_then(operations).or_else(why)
+    }
+
+    async fn send(&self, fence: Option<Fence>, expects: &[Expect], writes: &[Write]) -> Result<Revision, StoreError> {
+        let transaction = self.transaction(fence, expects, writes);
+        let kind = if writes.is_empty() { Kind::Read } else { Kind::Once };
+        let answer = self.call(kind, |mut client| {
+            let transaction = transaction.clone();
+            async move { Ok(client.txn(transaction).await?) }
+        });
+        let answer = answer.await?;
+        let revision = self.note(answer.header().map_or(0, |header| header.revision() as Revision));
+        if answer.succeeded() {
+            return Ok(revision);
+        }
+        let leader = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => Some(get.kvs().first().map_or(0, |kv| kv.mod_revision() as Revision)),
+            _ => None,
+        });
+        match fence {
+            Some(fence) if leader.unwrap_or(0) != fence.epoch => Err(StoreError::Fenced),
+            _ => Err(StoreError::Conflict),
+        }
+    }
+
+    /// Whether a commit that was refused for want of space has left no trace in one key of it. Before it was sent, etcd
+    /// had reached the revision `before`, so what it wrote is newer.
+    async fn has_no_trace(&self, writes: &[Write], before: Revision) -> bool {
+        let is_put = |write: &&Write| matches!(write, Write::Put { .. });
+        let Some(write) = writes.iter().find(is_put).or(writes.first()) else { return true };
+        let key = self.key(limits::key(write));
+        let read = self.call(Kind::Read, |mut client| {
+            let (key, options) = (key.clone(), GetOptions::new().with_keys_only());
+            async move { Ok(client.get(key, Some(options)).await?) }
+        });
+        let Ok(answer) = read.await else { return false };
+        match answer.kvs().first() {
+            Some(kv) => kv.mod_revision() as Revision <= before,
+            None => is_put(&write),
+        }
+    }
+
+    /// Notes how far etcd has come, as an answer says it.
+    fn note(&self, revision: Revision) -> Revision {
+        self.seen.fetch_max(revision, Ordering::Relaxed);
+        revision
     }
 
     fn operation(&self, write: &Write) -> TxnOp {
@@ -161,7 +269,9 @@ fn name(config: &EtcdConfig) -> String {
 impl Store for Etcd {
     async fn load(&self, prefix: &str) -> Result<Snapshot, StoreError> {
         let (from, cut) = (self.key(prefix), self.config.prefix.len());
-        self.call(true, |client| read(client, from.clone(), cut)).await
+        let snapshot = self.call(Kind::Read, |client| read(client, from.clone(), cut)).await?;
+        self.note(snapshot.revision);
+        Ok(snapshot)
     }
 
     async fn commit(
@@ -170,46 +280,35 @@ impl Store for Etcd {
         expects: Vec<Expect>,
         writes: Vec<Write>,
     ) -> Result<Revision, StoreError> {
-        let operations = expects.len() + writes.len();
-        if operations > COMMIT_MAX {
-            return Err(StoreError::TooLarge { operations });
-        }
-        let transaction = self.transaction(fence, &expects, &writes);
-        let answer = self.call(writes.is_empty(), |mut client| {
-            let transaction = transaction.clone();
-            async move { Ok(client.txn(transaction).await?) }
-        });
-        let answer = answer.await?;
-        if answer.succeeded() {
-            return Ok(answer.header().map_or(0, |header| header.revision() as Revision));
-        }
-        let leader = answer.op_responses().into_iter().find_map(|response| match response {
-            TxnOpResponse::Get(get) => Some(get.kvs().first().map_or(0, |kv| kv.mod_revision() as Revision)),
-            _ => None,
-        });
-        match fence {
-            Some(fence) if leader.unwrap_or(0) != fence.epoch => Err(StoreError::Fenced),
-            _ => Err(StoreError::Conflict),
+        limits::check(|| self.describe(), &expects, &writes)?;
+        let before = self.seen.load(Ordering::Relaxed);
+        match self.send(fence, &expects, &writes).await {
+            Err(StoreError::Full { store, .. }) if !self.has_no_trace(&writes, before).await => {
+                Err(StoreError::Unknown { store, source: errors::FULL.into() })
+            }
+            result => result,
         }
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
         let (from, cut) = (self.key(prefix), self.config.prefix.len());
-        let watch = self.call(true, |client| watch::EtcdWatch::open(client, from.clone(), cut, after)).await?;
-        Ok(Box::new(watch))
+        let silence = self.config.watch_silence;
+        let open = |client| EtcdWatch::open(client, from.clone(), cut, after, silence);
+        Ok(Box::new(self.call(Kind::Read, open).await?))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let seconds = ttl.as_secs().max(1) as i64;
+        let seconds = limits::ttl(ttl).as_secs() as i64;
         // Sent twice, a lease too many runs out by itself.
-        let granted = self
-            .call(true, |mut client| async move { Ok(client.lease_grant(seconds, None::<LeaseGrantOptions>).await?) });
+        let granted = self.call(Kind::Repeatable, |mut client| async move {
+            Ok(client.lease_grant(seconds, None::<LeaseGrantOptions>).await?)
+        });
         Ok(LeaseId(granted.await?.id()))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         // Opening the stream renews the lease once, and fails when it is gone: that is all that is wanted.
-        self.call(true, |mut client| async move {
+        self.call(Kind::Repeatable, |mut client| async move {
             client.lease_keep_alive(lease.0).await?;
             Ok(())
         })
@@ -217,7 +316,7 @@ impl Store for Etcd {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let revoked = self.call(true, |mut client| async move { Ok(client.lease_revoke(lease.0).await?) });
+        let revoked = self.call(Kind::Repeatable, |mut client| async move { Ok(client.lease_revoke(lease.0).await?) });
         match revoked.await {
             Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
             Err(error) => Err(error),
@@ -230,14 +329,15 @@ impl Store for Etcd {
 }
 
 /// Reads all keys below `from` page by page, at the revision of the first page.
-async fn read(mut client: Client, from: String, cut: usize) -> Attempt<Snapshot> {
+async fn read(client: Client, from: String, cut: usize) -> Attempt<Snapshot> {
+    let mut client = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
     let mut snapshot = Snapshot::default();
     let end = prefix_end(from.as_bytes());
     let mut start = from.into_bytes();
     loop {
         let options =
             GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(snapshot.revision as i64);
-        let mut page = client.get(start, Some(options)).await?;
+        let mut page = client.get(start, Some(options)).await.map_err(|error| Failure::from(error).or_again())?;
         if snapshot.revision == 0 {
             snapshot.revision = page.header().map_or(0, |header| header.revision() as Revision);
         }

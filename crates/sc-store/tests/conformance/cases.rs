@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use sc_store::{COMMIT_MAX, Expect, Fence, LEADER, LeaseId, Revision, Store, StoreError, Write};
+use sc_store::{COMMIT_BYTES_MAX, COMMIT_MAX, Expect, Fence, LEADER, LeaseId, Revision, Store, StoreError, Write};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -87,6 +87,10 @@ pub async fn a_commit_without_writes_only_checks(store: Arc<dyn Store>) {
 }
 
 pub async fn deleting_what_is_not_there_is_no_error(store: Arc<dyn Store>) {
+    let before = store.commit(None, vec![], vec![put("b", "1")]).await.unwrap();
+    let same = store.commit(None, vec![], vec![delete("nothing")]).await.unwrap();
+    assert_eq!(same, before, "nothing changed");
+    store.commit(None, vec![], vec![delete("b")]).await.unwrap();
     store.commit(None, vec![], vec![delete("nothing"), put("a", "1")]).await.unwrap();
     assert_eq!(keys(&store, "").await, ["a"]);
 }
@@ -97,6 +101,33 @@ pub async fn too_many_operations_are_refused(store: Arc<dyn Store>) {
     assert!(matches!(result, Err(StoreError::TooLarge { operations }) if operations == COMMIT_MAX + 1), "{result:?}");
     assert!(keys(&store, "").await.is_empty());
     store.commit(None, vec![], writes(COMMIT_MAX)).await.expect("just at the limit");
+}
+
+pub async fn too_many_bytes_are_refused(store: Arc<dyn Store>) {
+    let half = vec![7; COMMIT_BYTES_MAX / 2];
+    let result = store.commit(None, vec![], vec![put("a", half.clone()), put("b", half.clone())]).await;
+    assert!(matches!(result, Err(StoreError::TooManyBytes { bytes }) if bytes == COMMIT_BYTES_MAX + 2), "{result:?}");
+    assert!(keys(&store, "").await.is_empty());
+    store.commit(None, vec![], vec![put("a", half), put("b", "x")]).await.expect("below the limit");
+}
+
+pub async fn one_commit_writes_a_key_once(store: Arc<dyn Store>) {
+    for twice in [put("a", "2"), delete("a")] {
+        let result = store.commit(None, vec![], vec![put("a", "1"), twice]).await;
+        assert!(matches!(result, Err(StoreError::Broken { .. })), "{result:?}");
+    }
+    let result = store.commit(None, vec![], vec![put("", "1")]).await;
+    assert!(matches!(result, Err(StoreError::Broken { .. })), "an empty key: {result:?}");
+    assert!(keys(&store, "").await.is_empty());
+}
+
+pub async fn a_large_state_is_loaded_whole(store: Arc<dyn Store>) {
+    for n in 0..24 {
+        store.commit(None, vec![], vec![put(&format!("large/{n:02}"), vec![n; 500_000])]).await.unwrap();
+    }
+    let snapshot = store.load("large/").await.unwrap();
+    assert_eq!(snapshot.entries.len(), 24);
+    assert!(snapshot.entries.values().enumerate().all(|(n, entry)| *entry.value == *vec![n as u8; 500_000]));
 }
 
 pub async fn values_are_bytes_and_may_be_large(store: Arc<dyn Store>) {
@@ -181,6 +212,24 @@ pub async fn a_watch_sees_every_commit_in_order(store: Arc<dyn Store>) {
     }
     assert_eq!(values, (0..30).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!(model, store.load("w/").await.unwrap().entries, "what the watch says adds up to what is there");
+}
+
+pub async fn watches_share_nothing(store: Arc<dyn Store>) {
+    let start = store.load("").await.unwrap().revision;
+    let mut watches = Vec::new();
+    for prefix in ["", "w/", "w/a"] {
+        watches.push(store.watch(prefix, start).await.unwrap());
+    }
+    let last = store.commit(None, vec![], vec![put("w/a", "1"), put("w/b", "2"), put("x", "3")]).await.unwrap();
+    for (watch, count) in watches.iter_mut().zip([3, 2, 1]) {
+        let changes = timeout(SOON, watch.next()).await.expect("in time").unwrap();
+        assert_eq!((changes.keys.len(), changes.revision), (count, last));
+    }
+    drop(watches.remove(0));
+    store.commit(None, vec![], vec![put("w/a", "4")]).await.unwrap();
+    for mut watch in watches {
+        assert_eq!(timeout(SOON, watch.next()).await.expect("in time").unwrap().keys.len(), 1);
+    }
 }
 
 pub async fn a_watch_begins_where_it_is_told(store: Arc<dyn Store>) {

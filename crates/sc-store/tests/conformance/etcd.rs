@@ -19,10 +19,10 @@ use super::{
 };
 
 /// Longer than any call's own deadline.
-const AT_MOST: Duration = Duration::from_secs(15);
+pub const AT_MOST: Duration = Duration::from_secs(15);
 
 /// Tries until it works.
-async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
     let end = Instant::now() + Duration::from_secs(40);
     let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
@@ -125,6 +125,7 @@ async fn users_and_passwords() {
     server.ctl(&["user", "add", "proxy:word"]);
     server.ctl(&["role", "add", "reader"]);
     server.ctl(&["role", "grant-permission", "reader", "--prefix=true", "read", "/sc/v1/default/routes/"]);
+    server.ctl(&["role", "grant-permission", "reader", "--prefix=true", "readwrite", "/sc/v1/proxies/"]);
     server.ctl(&["user", "grant-role", "proxy", "reader"]);
     server.ctl(&["user", "grant-role", "root", "root"]);
     server.ctl(&["auth", "enable"]);
@@ -143,6 +144,22 @@ async fn users_and_passwords() {
     assert!(matches!(proxy.load("default/apps/").await, Err(StoreError::Denied { .. })));
     let written = proxy.commit(None, vec![], vec![put("default/routes/a", "2")]).await;
     assert!(matches!(written, Err(StoreError::Denied { .. })), "{written:?}");
+
+    // Least rights suffice: no other key is touched on the way, not even to say why a commit did not happen.
+    let own = proxy.commit(None, vec![], vec![put("proxies/one", "1")]).await.expect("its own record");
+    let late = proxy.commit(None, vec![expect("proxies/one", 0)], vec![put("proxies/one", "2")]).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
+    proxy.commit(None, vec![expect("proxies/one", own)], vec![]).await.expect("a check without writes");
+
+    // Changing the password makes etcd forget the tokens given out: the same handle gets another.
+    let passwd = ["--user", "root:secret", "user", "passwd", "proxy", "--interactive=false"];
+    server.ctl_with_input(&passwd, "word\n");
+    assert_eq!(proxy.load("default/routes/").await.expect("with a new token").entries.len(), 1);
+    server.ctl_with_input(&passwd, "word\n");
+    proxy.commit(None, vec![], vec![put("proxies/one", "3")]).await.expect("a commit, too");
+    server.ctl_with_input(&passwd, "another\n");
+    let result = proxy.load("default/routes/").await;
+    assert!(matches!(result, Err(StoreError::Denied { .. })), "{result:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,9 +202,16 @@ async fn certificates_on_both_sides() {
     for (what, store) in
         [("another authority", with(&other, Some(client))), ("no certificate of ours", with(&ca, None))]
     {
-        let result = timeout(AT_MOST, store.load("")).await.expect("a deadline");
-        assert!(result.is_err(), "{what} must not do");
+        let error = timeout(AT_MOST, store.load("")).await.expect("a deadline").expect_err(what);
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(why.contains(&server.url) && why.contains("certificate"), "{what}: {error}: {why}");
     }
+    let without = Etcd::new(server.config()).err().expect("https needs an authority").to_string();
+    assert!(without.contains("certificate"), "{without}");
+    assert!(
+        !format!("{:?}", EtcdConfig { user: Some(("u".into(), "hidden".into())), ..server.config() })
+            .contains("hidden")
+    );
     let missing = with(std::path::Path::new("no/such/file.pem"), None).load("").await.unwrap_err();
     let source = std::error::Error::source(&missing).map(ToString::to_string).unwrap_or_default();
     assert!(source.contains("no/such/file.pem"), "{missing:?}");

@@ -1,6 +1,7 @@
 //! Private etcd servers on loopback, ended with the test.
 
 use std::{
+    io::Write,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -116,6 +117,15 @@ impl Server {
         let output = command.output().expect("etcdctl is needed for this test: apt-get install etcd-client");
         assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same with this on its standard input.
+    pub fn ctl_with_input(&self, arguments: &[&str], input: &str) {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url]).args(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("etcdctl");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+        assert!(child.wait().expect("it ends").success(), "etcdctl {arguments:?}");
     }
 
     pub fn config(&self) -> EtcdConfig {

@@ -4,6 +4,8 @@ mod cases;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "etcd")]
+mod etcd_faults;
+#[cfg(feature = "etcd")]
 mod etcd_server;
 mod kill;
 
@@ -39,11 +41,15 @@ suite!(
     a_commit_without_writes_only_checks,
     deleting_what_is_not_there_is_no_error,
     too_many_operations_are_refused,
+    too_many_bytes_are_refused,
+    one_commit_writes_a_key_once,
+    a_large_state_is_loaded_whole,
     values_are_bytes_and_may_be_large,
     prefixes_are_kept_apart,
     many_keys_are_loaded_whole,
     concurrent_increments_lose_nothing,
     a_watch_sees_every_commit_in_order,
+    watches_share_nothing,
     a_watch_begins_where_it_is_told,
     a_watch_can_be_left_and_taken_up,
     a_lease_takes_its_keys_with_it,
