@@ -142,8 +142,10 @@ impl Worker {
     /// Follows its orders until they say stop. Gives the time by which all must be finished.
     async fn obey(&self, mut signal: watch::Receiver<Signal>) -> Instant {
         loop {
+            // The order first, the table after it: a table that is swapped in between is then seen now or told of again.
+            let Signal { stop_by, .. } = *signal.borrow_and_update();
             self.acknowledge();
-            if let Some(stop_by) = signal.borrow_and_update().stop_by {
+            if let Some(stop_by) = stop_by {
                 return stop_by;
             }
             if signal.changed().await.is_err() {

@@ -59,6 +59,16 @@ async fn the_sums_agree_to_the_last_request() {
     assert_eq!(seqs.0 + 1, seqs.1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_while_the_threads_start_is_applied_too() {
+    for _ in 0..100 {
+        let proxy = Proxy::start_with(vec![], |config| config.threads = 4);
+        let revision = proxy.set(vec![app("web", "", &[])]);
+        let mut stats = proxy.stats().await;
+        stats.until("it is applied", |frame| frame.applied >= revision).await;
+    }
+}
+
 #[tokio::test]
 async fn the_admin_api_answers_on_tcp_and_unix() {
     let a = Backend::start("a").await;
