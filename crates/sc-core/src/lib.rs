@@ -1,4 +1,4 @@
-//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), what the app file says ([`file`],
+//! The pure core of sc: what the nouns are ([`names`], [`spec`], [`records`]), what the app file says ([`mod@file`],
 //! [`validate`], [`units`]), and what follows from them ([`mod@plan`], [`mod@routes`], [`mod@check`]).
 //!
 //! Nothing here does I/O, reads a clock or throws dice: `now` and what was observed are arguments, so the same

@@ -296,3 +296,6 @@ fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
         found.add("scale.idle_after", "an app sleeps only with min = 0");
     }
 }
+
+#[cfg(test)]
+mod tests;

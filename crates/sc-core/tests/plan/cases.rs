@@ -484,3 +484,64 @@ fn a_foreign_edit_of_the_routes_is_put_right() {
     assert_eq!(world.store[&key::routes(&web)].0, right);
     assert!(!world.store.contains_key("default/routes/nobodys"));
 }
+
+#[test]
+fn what_is_deployed_while_nothing_is_wanted_is_proved_when_something_is() {
+    let (mut world, web) = settled(1);
+    world.scale(&web, 0);
+    world.converge(25, 20);
+    world.deploy(&web, spec(Some(80)), 0, Program::Crashes);
+    insta::assert_snapshot!(world.next_steps(), @"Defer(web): no replicas are wanted");
+    world.converge(25, 20);
+    assert_eq!(world.app(&web).stable, Some(1), "version 2 has proved nothing");
+    world.scale(&web, 1);
+    for _ in 0..100 {
+        world.tick(100);
+        world.pass(usize::MAX);
+    }
+    assert_eq!(world.app(&web).version, 1);
+    assert_eq!(world.listed(&web).len(), 1);
+}
+
+#[test]
+fn an_app_of_many_versions_and_routes_is_deleted_in_one_commit_each_step() {
+    let (mut world, web) = settled(1);
+    for version in 0..30 {
+        let mut spec = spec(Some(80));
+        spec.routes = (0..40).map(|n| route(&format!("r{n}.v{}.example", version % 2))).collect();
+        world.deploy(&web, spec, 0, Program::Good);
+        world.tick(25);
+        world.pass(usize::MAX);
+    }
+    world.edit::<App>(&key::app(&web), |app| app.deleting = true);
+    world.converge(25, 40); // `World::commit` refuses more than 100 operations
+    assert!(
+        world.store.keys().all(|key| !key.contains("web") || key == "default/gone/web"),
+        "{:?}",
+        world.store.keys()
+    );
+}
+
+#[test]
+fn the_number_of_versions_is_bounded() {
+    let (mut world, web) = settled(1);
+    for _ in 0..30 {
+        world.deploy(&web, spec(Some(80)), 0, Program::Good);
+        world.converge(25, 20);
+    }
+    assert_eq!(world.desired().apps[&web].versions.len(), plan::VERSIONS_MAX);
+}
+
+#[test]
+fn routes_of_a_version_hold_once_one_of_it_is_ready() {
+    let (mut world, web) = settled(1);
+    let mut new = spec(Some(80));
+    new.routes = vec![route("new.example")];
+    world.deploy(&web, new, 0, Program::Good);
+    world.pass(usize::MAX);
+    let published = |world: &World| world.desired().apps[&web].published.clone().unwrap().routes.routes;
+    assert_eq!(published(&world), [route("web.example")]);
+    world.tick(25);
+    world.pass(usize::MAX);
+    assert_eq!(published(&world), [route("new.example")]);
+}

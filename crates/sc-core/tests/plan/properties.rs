@@ -198,7 +198,7 @@ fn addressing() -> impl Strategy<Value = Addressing> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        cases: 64,
         max_shrink_iters: 2_000,
         failure_persistence: None,
         ..ProptestConfig::default()
