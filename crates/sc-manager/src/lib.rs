@@ -27,6 +27,7 @@ pub mod clock;
 pub mod commands;
 pub mod events;
 pub mod identity;
+mod latest;
 pub mod lead;
 pub mod metrics;
 pub mod mirror;

@@ -6,14 +6,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sc_store::{Changes, Revision, Snapshot, Store, StoreError};
+use sc_store::{Revision, Snapshot, Store, StoreError};
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, interval_at, sleep, timeout},
 };
 
 use crate::{
     events::Events,
+    latest::{Changes, Latest},
     waiting::{Waiting, chain},
 };
 
@@ -32,7 +33,7 @@ pub struct Mirror {
     store: Arc<dyn Store>,
     events: Arc<Events>,
     waiting: Arc<Waiting>,
-    state: watch::Sender<Copy>,
+    state: Latest<Copy>,
     lost: Notify,
 }
 
@@ -50,25 +51,22 @@ struct Copy {
 impl Mirror {
     /// An empty copy; [`Mirror::run`] fills it. Events found in the store go to `events`.
     pub fn new(store: Arc<dyn Store>, events: Arc<Events>, waiting: Arc<Waiting>) -> Self {
-        Self { store, events, waiting, state: watch::Sender::new(Copy::default()), lost: Notify::new() }
+        Self { store, events, waiting, state: Latest::new(Copy::default()), lost: Notify::new() }
     }
 
     /// The latest state known; none before the first load.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let state = self.state.borrow();
-        state.loaded.then(|| state.snapshot.clone())
+        self.state.read(|state| state.loaded.then(|| state.snapshot.clone()))
     }
 
     /// How long the last whole load took.
     pub fn load_time(&self) -> Duration {
-        self.state.borrow().load_time
+        self.state.read(|state| state.load_time)
     }
 
     /// Tells of each change from now on.
     pub fn changes(&self) -> Changed {
-        let mut receiver = self.state.subscribe();
-        receiver.mark_unchanged();
-        Changed(receiver)
+        Changed(self.state.changes())
     }
 
     /// Loads everything now.
@@ -94,10 +92,9 @@ impl Mirror {
     /// # Errors
     /// The store's, when it had to be loaded.
     pub async fn reach(&self, revision: Revision) -> Result<Arc<Snapshot>, StoreError> {
-        let mut receiver = self.state.subscribe();
-        let seen = receiver.wait_for(|state| state.loaded && state.snapshot.revision >= revision);
-        if let Ok(Ok(state)) = timeout(REACH, seen).await {
-            return Ok(state.snapshot.clone());
+        let seen = |state: &Copy| (state.loaded && state.snapshot.revision >= revision).then(|| state.snapshot.clone());
+        if let Ok(snapshot) = timeout(REACH, self.state.wait(seen)).await {
+            return Ok(snapshot);
         }
         self.lost.notify_one();
         self.reload().await
@@ -164,7 +161,7 @@ impl Mirror {
         let (events, entries) = snapshot.entries.into_iter().partition(|(key, _)| Events::owns(key));
         self.events.loaded(events);
         let loaded = Arc::new(Snapshot { revision: snapshot.revision, entries });
-        self.state.send_if_modified(|state| {
+        self.state.change(|state| {
             state.load_time = load_time;
             // An answer may be overtaken by the watch.
             let newer = !state.loaded || set_back || loaded.revision > state.snapshot.revision;
@@ -175,11 +172,11 @@ impl Mirror {
             }
             false
         });
-        self.state.borrow().snapshot.clone()
+        self.state.read(|state| state.snapshot.clone())
     }
 
-    fn apply(&self, changes: Changes) {
-        self.state.send_if_modified(|state| {
+    fn apply(&self, changes: sc_store::Changes) {
+        self.state.change(|state| {
             if changes.revision <= state.snapshot.revision {
                 return false;
             }
@@ -205,13 +202,11 @@ impl Mirror {
 }
 
 /// Waits for changes of a [`Mirror`].
-pub struct Changed(watch::Receiver<Copy>);
+pub struct Changed(Changes<Copy>);
 
 impl Changed {
     /// Waits for the next change. Cancel-safe.
     pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.0.next().await;
     }
 }
