@@ -71,7 +71,13 @@ async fn command(
     let mut desired = world.desired().ok_or_else(|| problem::no_store(world.waiting.text()))?;
     let mut last = StoreError::Conflict;
     for _ in 0..TRIES {
-        let draft = decide(&desired, world.now_ms())?;
+        let unknown = matches!(last, StoreError::Unknown { .. });
+        let draft = match decide(&desired, world.now_ms()) {
+            Ok(draft) => draft,
+            // What stands in the way now may be what the try without an answer has done.
+            Err(_) if unknown => return Err(problem::of_store(&last)),
+            Err(refused) => return Err(refused),
+        };
         let accepted =
             |revision, changed| Accepted { app: draft.app.clone(), version: draft.version, revision, changed };
         if draft.writes.is_empty() {
@@ -91,7 +97,8 @@ async fn command(
                     return Ok(accepted(revision, true));
                 }
                 desired = world.parse(&now);
-                last = error;
+                // Once in doubt, in doubt until it is seen to be done.
+                last = if matches!(last, StoreError::Unknown { .. }) { last } else { error };
             }
             Err(error) => {
                 world.mirror.note(&error);
