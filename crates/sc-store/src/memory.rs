@@ -259,7 +259,7 @@ impl Watch for MemoryWatch {
                 return Ok(changes);
             }
             match next_expiry {
-                Some(end) => tokio::select! { () = changed => {}, () = sleep_until(end) => {} },
+                Some(end) => tokio::select! { biased; () = changed => {}, () = sleep_until(end) => {} },
                 None => changed.await,
             }
         }

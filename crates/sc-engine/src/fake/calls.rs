@@ -350,6 +350,7 @@ impl Engine for Fake {
             }
         };
         tokio::select! {
+            biased; // The same order every time: a seed must give the same run.
             () = notified => {}
             () = due => {}
         }
