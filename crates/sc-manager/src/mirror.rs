@@ -74,7 +74,7 @@ impl Mirror {
     /// # Errors
     /// The store's. It is also noted as what the manager waits for.
     pub async fn reload(&self) -> Result<Arc<Snapshot>, StoreError> {
-        let (start, before) = (Instant::now(), self.state.borrow().snapshot.revision);
+        let (start, before) = (Instant::now(), self.state.read(|state| state.snapshot.revision));
         match self.store.load("").await {
             Ok(snapshot) => {
                 self.present();
