@@ -122,9 +122,12 @@ impl Inner {
         }
         let what = format!("start {replica}");
         let asked = made.id.clone();
+        let under_way = UnderWay::begin(self, &made.id);
         let started =
             self.ask(&what, self.config.deadline, |docker| async move { docker.start_container(&asked, None).await });
-        match (started.await, no_program) {
+        let started = started.await;
+        drop(under_way);
+        match (started, no_program) {
             // Its init process has tried by now, and the container has ended or is about to.
             (Ok(()), Some(word)) => {
                 Err(EngineError::refused(word, "Check the command, or give the program with --bin or --copy"))
@@ -415,6 +418,22 @@ fn candidates(word: &str, folder: &str, path: &str) -> Vec<String> {
         return vec![format!("{}/{word}", folder.trim_end_matches('/'))];
     }
     path.split(':').take(16).map(|folder| format!("{}/{word}", folder.trim_end_matches('/'))).collect()
+}
+
+/// Says that a container is being started, as long as it lives.
+struct UnderWay<'a>(&'a Inner, String);
+
+impl<'a> UnderWay<'a> {
+    fn begin(inner: &'a Inner, id: &str) -> Self {
+        inner.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        Self(inner, id.to_owned())
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 #[cfg(test)]

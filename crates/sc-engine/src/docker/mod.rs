@@ -99,6 +99,8 @@ struct Inner {
     /// For samples, which wait up to a second for Docker's own clock and cost little meanwhile.
     sampling: Semaphore,
     changed: Notify,
+    /// Containers whose start is under way: looking closely at one would wait for that.
+    starting: Mutex<BTreeSet<String>>,
     /// What was last read of each container, by its id.
     inspected: Mutex<HashMap<String, observe::Inspected>>,
     /// Programs that were found in images, by the image's id and the command's first word.
@@ -121,6 +123,7 @@ impl Docker {
             slow: Semaphore::new(config.concurrency.max(1)),
             sampling: Semaphore::new(usage::AT_ONCE),
             changed: Notify::new(),
+            starting: Mutex::default(),
             inspected: Mutex::default(),
             making: Mutex::default(),
             programs: Mutex::default(),

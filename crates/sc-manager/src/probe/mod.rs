@@ -86,6 +86,7 @@ impl Answers {
         all.insert(replica.clone(), probed);
         drop(all);
         if matters {
+            tracing::debug!(%replica, "the probe's answer has changed");
             self.changed.notify_one();
         }
     }

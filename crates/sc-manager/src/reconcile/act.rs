@@ -126,6 +126,8 @@ struct State {
     busy: BTreeSet<Subject>,
     failures: BTreeMap<Subject, Failed>,
     networks_gone: BTreeMap<u32, AppId>,
+    /// Replicas whose start succeeded here.
+    started: BTreeSet<ReplicaId>,
 }
 
 struct Failed {
@@ -145,6 +147,13 @@ impl Acts {
         while self.tasks.try_join_next().is_some() {}
         let now = Instant::now();
         lock(&self.state).failures.retain(|_, failed| failed.not_before + 10 * PAUSE.1 > now);
+    }
+
+    /// The replicas whose start succeeded here and that were not seen yet.
+    pub fn started(&self, desired: &Desired) -> BTreeSet<ReplicaId> {
+        let mut state = lock(&self.state);
+        state.started.retain(|id| desired.replica(id).is_some_and(|record| record.seen_ms.is_none()));
+        state.started.clone()
     }
 
     /// Tells of a replica that failed, once its last lines are there.
@@ -263,6 +272,7 @@ impl Task {
         };
         let result = timeout(limit, call).await.unwrap_or_else(|_late| Err(late()));
         let (op, word) = (self.call.op(), word(&result));
+        tracing::debug!(op, word, key = self.call.key, took = ?begun.elapsed(), "an engine call");
         self.world.metrics.engine_calls.with_label_values(&[op, word]).inc();
         self.world.metrics.engine_seconds.with_label_values(&[op]).observe(begun.elapsed().as_secs_f64());
         result
@@ -299,6 +309,7 @@ impl Task {
         let mut state = lock(state);
         state.failures.remove(&self.call.subject);
         match (&self.call.what, &self.call.subject) {
+            (What::Start(_), Subject::Replica(replica)) => drop(state.started.insert(replica.clone())),
             (What::RemoveNetwork { subnet: Some(subnet) }, Subject::Network(app)) => {
                 state.networks_gone.insert(*subnet, app.clone());
             }

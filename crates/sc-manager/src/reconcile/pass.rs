@@ -20,8 +20,12 @@ impl Turns {
         self.acts.reap();
         let fence = world.fence();
         let Some(desired) = self.load(world, fence).await else { return };
+        let started = self.acts.started(&desired);
+        // Those just started answer while the engine is looked at.
+        self.probes.sync(probing::wanted(&desired, &world.observed(), &started));
         let observed = observe::observe(world).await;
-        self.probes.sync(probing::wanted(&desired));
+        let looked = begun.elapsed();
+        self.probes.sync(probing::wanted(&desired, &observed, &started));
         self.connections.sync(&desired.proxies);
         world.keep_refused(|replica| desired.replica(replica).is_some());
         measure(&world.metrics, &desired, fence);
@@ -35,6 +39,7 @@ impl Turns {
         }
         world.metrics.passes.inc();
         world.metrics.pass_seconds.observe(begun.elapsed().as_secs_f64());
+        tracing::trace!(took = ?begun.elapsed(), looked = ?looked, "a pass");
     }
 
     /// The store's state, not older than this manager's epoch. Loaded *before* the engine is looked at: a replica that

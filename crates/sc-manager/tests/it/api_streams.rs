@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use sc_api::{
-    client::{EventsQuery, ExecStream, LogsQuery},
-    exec::{ClientEnd, FromReplica, ToReplica},
+    client::{EventsQuery, LogsQuery},
+    exec::{FromReplica, ToReplica},
     types::{Exec, RoutesUpdate, SetScale},
 };
 use sc_engine::fake::ExecAnswer;
@@ -15,7 +15,6 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_util::codec::Encoder;
 
 use crate::{
     cluster::{app, replica},
@@ -76,12 +75,6 @@ async fn events_are_followed() {
     assert!(past.len() >= kinds.len(), "and read again");
 }
 
-async fn send(session: &mut ExecStream, frame: ToReplica) {
-    let mut bytes = BytesMut::new();
-    ClientEnd.encode(frame, &mut bytes).unwrap();
-    session.get_mut().write_all(&bytes).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_program_is_run_inside() {
     let server = Server::start().await;
@@ -89,10 +82,13 @@ async fn a_program_is_run_inside() {
     server.engine.on_exec(|_, _| ExecAnswer::Echo);
     let program = Exec { command: vec!["cat".to_owned()], tty: None };
     let mut session = server.client().exec(&replica("web-1"), &program).await.unwrap();
-    send(&mut session, ToReplica::Input("hello".into())).await;
-    send(&mut session, ToReplica::End).await;
-    assert_eq!(timeout(LIMIT, session.next()).await.unwrap().unwrap().unwrap(), FromReplica::Stdout("hello".into()));
-    assert_eq!(timeout(LIMIT, session.next()).await.unwrap().unwrap().unwrap(), FromReplica::Exit(0));
+    session.input.send(ToReplica::Input("hello".into())).await.unwrap();
+    session.input.send(ToReplica::End).await.unwrap();
+    assert_eq!(
+        timeout(LIMIT, session.output.next()).await.unwrap().unwrap().unwrap(),
+        FromReplica::Stdout("hello".into())
+    );
+    assert_eq!(timeout(LIMIT, session.output.next()).await.unwrap().unwrap().unwrap(), FromReplica::Exit(0));
     assert!(server.client().exec(&replica("web-7"), &program).await.is_err());
 }
 
