@@ -1,5 +1,6 @@
 //! `sc deploy`.
 
+use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sc_api::{Client, types::Accepted};
 
@@ -47,5 +48,5 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
 
 async fn send(client: &Client, app: &Planned) -> anyhow::Result<Accepted> {
     let accepted = client.deploy(&app.app, &app.deploy).await;
-    accepted.map_err(|error| anyhow::Error::from(error).context(app.app.to_string()))
+    accepted.with_context(|| app.app.to_string())
 }

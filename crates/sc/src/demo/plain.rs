@@ -42,7 +42,7 @@ pub(super) fn show(watch: &Watch, news: &News, options: &Options) {
 /// A decision in a line.
 pub(super) fn line(decision: &Decision) -> String {
     let arrow = if decision.want > decision.from { "↑" } else { "↓" };
-    format!("{arrow} {} → {} replicas: {}", decision.from, decision.want, out::printable(&decision.reason))
+    format!("{arrow} {}", out::printable(&decision.reason))
 }
 
 /// Where the app is reached.

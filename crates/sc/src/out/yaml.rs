@@ -76,14 +76,14 @@ mod tests {
     #[test]
     fn values_of_every_kind() {
         let value = json!([
-            { "app": "web", "n": 3, "ok": true, "none": null, "empty": [], "nothing": {},
+            { "app": "web", "count": 3, "ok": true, "none": null, "empty": [], "nothing": {},
               "routes": [{ "host": "web.localhost", "path": "/" }, { "host": "*.x" }], "nested": { "a": { "b": [[1, 2]] } } },
             "no", "1.5", "", "two words", "line\nbreak", "# hash", "a: b", "é",
         ]);
         insta::assert_snapshot!(yaml(&value), @r##"
         - app: web
+          count: 3
           empty: []
-          n: 3
           nested:
             a:
               b:
