@@ -10,6 +10,7 @@
 
 mod action;
 mod apply;
+mod commands;
 mod desired;
 mod effects;
 mod phase1_notice;
@@ -26,6 +27,7 @@ mod snapshot;
 mod view;
 
 pub use action::{Action, Plan, Why};
+pub use commands::{Refused, replace_one, stop_one};
 pub use desired::{Addressing, Desired, DesiredApp, Published};
 pub(crate) use effects::Slot;
 pub use effects::{Change, Effects, Expected, effects};

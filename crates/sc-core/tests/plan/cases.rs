@@ -421,9 +421,23 @@ fn a_full_network_starts_no_more_than_it_holds() {
 }
 
 #[test]
-fn a_replica_to_be_replaced_is_so_once_another_is_ready() {
+fn stopping_one_replica_lowers_the_count() {
+    let (mut world, web) = settled(3);
+    let mut desired = world.desired();
+    let effects = plan::stop_one(&mut desired, &ReplicaId::new(&web, 1), world.now).unwrap();
+    assert!(world.commit(&effects));
+    world.converge(25, 10);
+    assert_eq!(world.listed(&web), [2, 3]);
+    let again = plan::stop_one(&mut world.desired(), &ReplicaId::new(&web, 1), world.now);
+    insta::assert_snapshot!(again.unwrap_err(), @"web-1 is being stopped already");
+}
+
+#[test]
+fn restarting_one_replica_replaces_it_first() {
     let (mut world, web) = settled(2);
-    world.edit::<Replica>(&key::replica(&ReplicaId::new(&web, 1)), |replica| replica.replace = true);
+    let mut desired = world.desired();
+    let effects = plan::replace_one(&mut desired, &ReplicaId::new(&web, 1)).unwrap();
+    assert!(world.commit(&effects));
     for _ in 0..8 {
         world.tick(25);
         world.pass(usize::MAX);
