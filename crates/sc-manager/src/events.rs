@@ -12,13 +12,13 @@ use sc_core::{
     names::DEFAULT_PROJECT,
     records::{self, Event, Level, UnixMs, key},
 };
-use sc_store::{Entry, Store, StoreError, Write};
+use sc_store::{Entry, StoreError, Write};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
 
-use crate::{clock::Clock, waiting::chain};
+use crate::{clock::Clock, mirror::Mirror, waiting::chain};
 
 /// Events kept in the store for each project.
 pub const KEPT: usize = 2_000;
@@ -172,7 +172,7 @@ impl Events {
     }
 
     /// Writes what comes in to the store, for ever, and deletes what is too old.
-    pub async fn write(&self, store: &dyn Store) {
+    pub async fn write(&self, store: &Mirror) {
         loop {
             self.pending.notified().await;
             // Some more may come at once; they go together.
@@ -184,7 +184,7 @@ impl Events {
         }
     }
 
-    async fn write_batch(&self, store: &dyn Store) -> Result<(), StoreError> {
+    async fn write_batch(&self, store: &Mirror) -> Result<(), StoreError> {
         loop {
             self.prune(store).await?;
             let batch: Vec<(String, Arc<Event>)> = self.lock().unwritten.iter().take(BATCH).cloned().collect();
@@ -204,7 +204,7 @@ impl Events {
         }
     }
 
-    async fn prune(&self, store: &dyn Store) -> Result<(), StoreError> {
+    async fn prune(&self, store: &Mirror) -> Result<(), StoreError> {
         let old = self.lock().too_old();
         if old.is_empty() {
             return Ok(());

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sc_store::{Revision, Snapshot, Store, StoreError};
+use sc_store::{Expect, Fence, Revision, Snapshot, Store, StoreError, Write};
 use tokio::{
     sync::Notify,
     time::{Instant, interval_at, sleep, timeout},
@@ -27,6 +27,8 @@ const REACH: Duration = Duration::from_millis(250);
 
 /// The name of this part in [`Waiting`].
 pub const STORE: &str = "store";
+/// And of its room.
+const ROOM: &str = "room in the store";
 
 /// The copy.
 pub struct Mirror {
@@ -100,8 +102,37 @@ impl Mirror {
         self.reload().await
     }
 
+    /// Commits; notes when the store cannot be reached or is full, and when it has room again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn commit(
+        &self,
+        fence: Option<Fence>,
+        expects: Vec<Expect>,
+        writes: Vec<Write>,
+    ) -> Result<Revision, StoreError> {
+        let puts = writes.iter().any(|write| matches!(write, Write::Put { .. }));
+        let result = self.store.commit(fence, expects, writes).await;
+        match &result {
+            Ok(_) if puts && self.waiting.present(ROOM) => {
+                self.events.info("store_room", None, format!("{} has room again", self.store.describe()));
+            }
+            Ok(_) => {}
+            Err(error) => self.note(error),
+        }
+        result
+    }
+
     /// Notes an error of the store: when it cannot be reached, that is what is waited for.
     pub fn note(&self, error: &StoreError) {
+        if matches!(error, StoreError::Full { .. }) {
+            let why = chain(error);
+            if self.waiting.missing(ROOM, why.clone()) {
+                self.events.warn("store_full", None, why);
+            }
+            return;
+        }
         let gone = matches!(
             error,
             StoreError::Unavailable { .. }

@@ -80,7 +80,6 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
             // Somebody else changed the record: the next second decides on that.
             Err(StoreError::Conflict) => {}
             Err(error) => {
-                world.mirror.note(&error);
                 tracing::debug!(app = %id, error = chain(&error), "a scaling decision could not be stored");
             }
         }
@@ -109,7 +108,7 @@ async fn write(
     let app_revision = desired.revisions.get(&app_key).copied().unwrap_or(0);
     let expects = vec![Expect { key: key.clone(), revision }, Expect { key: app_key, revision: app_revision }];
     let put = Write::Put { key, value: records::write(&record), lease: None };
-    world.store.commit(Some(fence), expects, vec![put]).await.map(drop)
+    world.mirror.commit(Some(fence), expects, vec![put]).await.map(drop)
 }
 
 fn tell(world: &World, id: &AppId, from: u32, decision: Decision) {

@@ -83,7 +83,7 @@ async fn command(
         if draft.writes.is_empty() {
             return Ok(accepted(desired.revision, false));
         }
-        match world.store.commit(None, draft.expects.clone(), draft.writes.clone()).await {
+        match world.mirror.commit(None, draft.expects.clone(), draft.writes.clone()).await {
             Ok(revision) => {
                 finish(world, &draft, revision).await;
                 return Ok(accepted(revision, true));

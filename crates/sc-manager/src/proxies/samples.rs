@@ -181,3 +181,53 @@ fn per_second(sample: &mut Sample, seconds: f64) {
         *count /= seconds;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> AppId {
+        AppId::in_default("web").unwrap()
+    }
+
+    fn frame(boot: &str, arrivals: u64, urgent: bool) -> Frame {
+        let stats = AppStats { arrivals, held: u64::from(urgent), ..AppStats::default() };
+        Frame { boot: boot.to_owned(), urgent, apps: BTreeMap::from([(web(), stats)]), ..Frame::default() }
+    }
+
+    fn last(samples: &Samples) -> (f64, bool) {
+        let last = samples.window(&web()).unwrap().seconds.back().unwrap();
+        (last.arrivals, last.complete)
+    }
+
+    #[test]
+    fn nothing_is_counted_twice_or_lost() {
+        let (mut samples, facts) = (Samples::default(), BTreeMap::new());
+        let (one, both) = (BTreeSet::from(["a"]), BTreeSet::from(["a", "b"]));
+        samples.add("a", &frame("x", 1_000, false), 10_000);
+        assert!(samples.close_if_over(10_000, &one, &facts));
+        assert_eq!(last(&samples), (0.0, true), "what came before this manager has no time");
+        samples.add("a", &frame("x", 1_030, false), 11_000);
+        assert!(samples.close_if_over(11_000, &one, &facts));
+        assert_eq!(last(&samples), (30.0, true));
+        assert!(!samples.close_if_over(11_900, &one, &facts), "the second is not over");
+        samples.add("a", &frame("y", 7, false), 12_000);
+        assert!(samples.close_if_over(12_000, &one, &facts));
+        assert_eq!(last(&samples), (7.0, true), "the proxy began anew at zero");
+        samples.add("b", &frame("z", 500, false), 12_500);
+        samples.add("b", &frame("z", 520, false), 13_500);
+        assert!(samples.close_if_over(13_500, &both, &facts));
+        assert_eq!(last(&samples), (20.0 / 1.5, false), "one is late: not complete");
+        samples.add("b", &frame("z", 521, true), 13_600);
+        assert!(samples.close_if_over(13_600, &both, &facts), "an urgent one closes at once");
+        assert_eq!(last(&samples).0, 1.0);
+    }
+
+    #[test]
+    fn without_proxies_nothing_is_complete() {
+        let (mut samples, facts) = (Samples::default(), BTreeMap::from([(web(), Facts::default())]));
+        assert!(!samples.close_if_over(10_000, &BTreeSet::new(), &facts));
+        assert!(samples.close_if_over(12_000, &BTreeSet::new(), &facts));
+        assert_eq!(last(&samples), (0.0, false));
+    }
+}

@@ -115,7 +115,7 @@ impl Reconciler {
         let (mirror, events, sampler, scaling) = (self.world(), self.world(), self.world(), self.world());
         vec![
             spawn(Box::pin(async move { mirror.mirror.run().await }) as futures_util::future::BoxFuture<'static, ()>),
-            spawn(Box::pin(async move { events.events.write(events.store.as_ref()).await })),
+            spawn(Box::pin(async move { events.events.write(&events.mirror).await })),
             spawn(Box::pin(async move { usage::sample(&sampler).await })),
             spawn(Box::pin(async move { scaler::scale(&scaling).await })),
             spawn(Box::pin(candidacy(self.world()))),

@@ -33,7 +33,6 @@ impl Turns {
         if desired.epoch == fence.epoch
             && let Err(error) = self.steps(world, fence, (*desired).clone(), &observed).await
         {
-            world.mirror.note(&error);
             world.metrics.failed_passes.inc();
             tracing::debug!(error = chain(&error), "the pass ended early");
         }
@@ -193,7 +192,7 @@ async fn commit(world: &World, fence: Fence, effects: &Effects) -> Result<Revisi
         Some(value) => Write::Put { key: change.key.clone(), value: value.clone(), lease: None },
         None => Write::Delete { key: change.key.clone() },
     });
-    let result = world.store.commit(Some(fence), expects, writes.collect()).await;
+    let result = world.mirror.commit(Some(fence), expects, writes.collect()).await;
     match &result {
         Ok(revision) if !effects.changes.is_empty() => drop(world.mirror.reach(*revision).await?),
         Ok(_) => {}
