@@ -117,7 +117,10 @@ impl Window {
         if rise <= noise(thirty, 10).max(0.1 * thirty) {
             return 0.0;
         }
-        (rise / 10.0 * (5.0 + START_SECONDS)).min(ten)
+        // The last 5 seconds' mean lies 2.5 s after that of the last 10: a rise that has ended is not carried on.
+        let five = self.mean(at_ms, 5, |s| Some(s.arrivals)).unwrap_or(ten);
+        let slope = (rise / 10.0).min((five - ten) / 2.5).max(0.0);
+        (slope * (5.0 + START_SECONDS)).min(ten)
     }
 }
 

@@ -104,3 +104,13 @@ proptest! {
         prop_assert!(turns(&counts) <= if target { 0 } else { 5 }, "load {load}: {counts:?}");
     }
 }
+
+/// A rise that has ended is not carried on: the count stays near what the load needs.
+#[test]
+fn a_ramp_does_not_overshoot_much() {
+    let app = App { slots: 4.0, service: 0.08, start: 1 };
+    let mut world = Loop::new(app, Policy { hold_down_ms: 6_000, ..only_max(10) });
+    let loads = (0..10).map(|_| 20.0).chain((0..10).map(|s| 20.0 + 12.0 * f64::from(s))).chain((0..30).map(|_| 140.0));
+    let most = loads.map(|load| world.second(load).decision.want).max().unwrap();
+    assert!((4..=5).contains(&most), "140 rps at 50 rps a replica: {most}");
+}
