@@ -21,6 +21,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(150);
 /// Last log lines that are shown of a replica that failed.
 const LAST_LINES: usize = 10;
+/// Last log lines of the whole app among which they are looked for: replicas that are well may write much.
+const SEARCHED: usize = 1_000;
 
 /// `--detach` and `--timeout`.
 #[derive(Debug, Clone, clap::Args)]
@@ -162,14 +164,15 @@ async fn last_lines(client: &Client, app: &AppId) -> Option<(ReplicaId, Vec<Stri
     let client = client.clone().with_deadline(Duration::from_secs(5));
     let views = client.replicas(Some(app)).await.ok()?;
     let ready = |id: &ReplicaId| views.iter().any(|view| view.replica == *id && view.state == "ready");
-    let query = LogsQuery { tail: Some(LAST_LINES), ..LogsQuery::default() };
-    let lines = client.logs(app, &query).await.ok()?.take(100 * LAST_LINES);
+    let query = LogsQuery { tail: Some(SEARCHED), ..LogsQuery::default() };
+    let lines = client.logs(app, &query).await.ok()?.take(SEARCHED);
     let lines = tokio::time::timeout(Duration::from_secs(5), lines.collect::<Vec<_>>()).await.ok()?;
     let mut by_replica: BTreeMap<ReplicaId, Vec<LogRecord>> = BTreeMap::new();
     for line in lines.into_iter().flatten() {
         by_replica.entry(line.replica.clone()).or_default().push(line);
     }
-    let (replica, lines) = by_replica.into_iter().rev().find(|(replica, _)| !ready(replica))?;
+    let (replica, mut lines) = by_replica.into_iter().rev().find(|(replica, _)| !ready(replica))?;
+    let lines = lines.split_off(lines.len().saturating_sub(LAST_LINES));
     Some((replica, lines.into_iter().map(|line| line.text).collect()))
 }
 

@@ -86,7 +86,7 @@ pub struct LogsQuery {
     pub follow: bool,
     /// Only lines since then, Unix ms.
     pub since_ms: Option<u64>,
-    /// Only the last so many of each replica.
+    /// Only the last so many, of all replicas together.
     pub tail: Option<usize>,
     /// Only lines that hold this text.
     pub grep: Option<String>,

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = times::moment)]
     since: Option<UnixMs>,
 
-    /// Only the last so many lines of each replica
+    /// Only the last so many lines
     #[arg(long, short = 'n', value_name = "N")]
     tail: Option<usize>,
 
