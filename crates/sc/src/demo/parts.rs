@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use sc_api::{Client, Target, types::Deploy};
+use sc_api::{
+    Client, Target,
+    types::{Accepted, Deploy},
+};
 use sc_core::{
     AppId, Name, ReplicaId,
     observed::Node,
@@ -13,7 +16,7 @@ use sc_core::{
 };
 use sc_engine::{Engine, Process, process::ProcessConfig};
 use sc_store::{Disk, Store};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Options,
@@ -28,6 +31,9 @@ use crate::{
 
 /// The proxy's port unless another is given, if it is free.
 const PORT: u16 = 8080;
+/// How long the manager may take until it takes commands, and how often it is asked.
+const TAKES: Duration = Duration::from_secs(20);
+const PERIOD: Duration = Duration::from_millis(20);
 /// How long each part may take to end.
 const ENDS: Duration = Duration::from_secs(5);
 
@@ -82,9 +88,20 @@ impl Parts {
         };
         let note = "sc demo".to_owned();
         let deploy = Deploy { spec: spec()?, scale: Some(scale), replicas: Some(1), note, create_only: false };
-        let accepted = self.client.deploy(&self.app, &deploy).await?;
+        let accepted = self.accepted(&deploy).await?;
         let waiting = Waiting { detach: false, timeout: Duration::from_secs(30) };
         wait::wait(&self.client, &waiting, Until::Converged, &[accepted], &mut Progress::new()).await
+    }
+
+    /// Deploys as soon as the manager takes commands: it may not have read its store yet.
+    async fn accepted(&self, deploy: &Deploy) -> anyhow::Result<Accepted> {
+        let until = Instant::now() + TAKES;
+        loop {
+            match self.client.deploy(&self.app, deploy).await {
+                Err(error) if error.status() == Some(503) && Instant::now() < until => sleep(PERIOD).await,
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// Ends all: the proxy, the manager, every replica. What does not end in time is killed with the folder.
