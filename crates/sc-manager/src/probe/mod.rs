@@ -95,8 +95,14 @@ impl Answers {
         self.by_replica.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| wanted.contains_key(id));
     }
 
-    fn forget(&self, replica: &ReplicaId) {
-        self.by_replica.lock().unwrap_or_else(PoisonError::into_inner).remove(replica);
+    /// Forgets an answer that was well. One that was not stands until there is a better one, since what is found
+    /// unready is asked anew: forgetting it would make the replica look as if it were only starting. Gives its failures.
+    fn doubt(&self, replica: &ReplicaId) -> u32 {
+        let mut all = self.by_replica.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(replica).is_some_and(|probed| probed.ok) {
+            all.remove(replica);
+        }
+        all.get(replica).map_or(0, |probed| probed.failures)
     }
 }
 
@@ -122,17 +128,17 @@ impl Probes {
             if self.tasks.contains_key(&id) {
                 continue;
             }
-            self.answers.forget(&id);
-            let task = ask(self.prober.clone(), self.clock.clone(), self.answers.clone(), wanted.clone());
+            let failures = self.answers.doubt(&id);
+            let task = ask(self.prober.clone(), self.clock.clone(), self.answers.clone(), wanted.clone(), failures);
             self.tasks.insert(id, (wanted, AbortOnDropHandle::new(tokio::spawn(task))));
         }
     }
 }
 
-async fn ask(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answers>, wanted: Wanted) {
+async fn ask(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answers>, wanted: Wanted, failures: u32) {
     let limit = Duration::from_millis(wanted.health.timeout_ms.max(1));
     let interval = Duration::from_millis(wanted.health.interval_ms.max(10));
-    let (mut failures, mut was_ready, mut asked) = (0u32, false, 0u32);
+    let (mut failures, mut was_ready, mut asked) = (failures, false, 0u32);
     loop {
         let at = clock.now_ms();
         let error = match timeout(limit, prober.probe(&wanted.target)).await {

@@ -8,7 +8,7 @@ use std::{
 
 use sc_core::{
     AppId, ReplicaId,
-    observed::{Node, Observed, Probed, Run},
+    observed::{Node, Observed, Probed},
     plan::{Action, Desired},
     records::{Intent, Replica, Rollout},
 };
@@ -124,9 +124,9 @@ impl Watchdog {
         }
         let ready: Vec<ReplicaId> = ready.into_iter().map(|(n, _)| ReplicaId::new(id, *n)).collect();
         for replica in &ready {
-            let running = self.fake.containers().get(replica).is_some_and(|s| matches!(s.run, Run::Running { .. }));
-            if !running {
-                found.push(format!("{replica} does not run"));
+            let addr = self.fake.containers().get(replica).and_then(|seen| seen.addr);
+            if addr.and_then(|addr| self.fake.listening(&addr)).as_ref() != Some(replica) {
+                found.push(format!("{replica} does not answer"));
             }
         }
         for proxy in self.fleet.get().iter().flat_map(|fleet| &fleet.0) {
