@@ -161,6 +161,8 @@ fn env(spec: &StartSpec, root: &Path) -> BTreeMap<String, String> {
     let home = root.display().to_string();
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), home)]);
     env.extend(environment(spec));
+    // A program that shares the host's addresses need listen on no other than this.
+    env.insert("SC_HOST".to_owned(), spec.addr.ip().to_string());
     env
 }
 

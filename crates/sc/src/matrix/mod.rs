@@ -28,7 +28,7 @@ pub struct Args {
     port: u16,
 
     /// The address to listen on. In a container all of them, elsewhere 127.0.0.1, unless given.
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", env = "SC_HOST")]
     listen: Option<IpAddr>,
 
     /// How many requests are worked on at once; further ones wait, first come first served.
