@@ -13,7 +13,7 @@ pub struct Policy {
     pub max: u32,
     /// Requests per second per replica to aim at; none: learned from live traffic.
     pub rps: Option<f64>,
-    /// Share of a replica's CPU limit to aim at, 0–1; none: [`CPU_TARGET`].
+    /// Share of a replica's CPU limit to aim at, 0–1; none: 0.7.
     pub cpu: Option<f64>,
     /// Milliseconds the need must stay lower before replicas are taken away.
     pub hold_down_ms: u64,
