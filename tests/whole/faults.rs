@@ -161,7 +161,7 @@ async fn a_full_disk_loses_nothing() {
     let (data, fill) = (folder.path().join("data"), folder.path().join("data/fill"));
     std::fs::create_dir(&data).expect("a folder");
     let api = cloud.slot.addr();
-    let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" && exec \"$0\" --store embedded --engine process --data \"$1\" --listen \"$2\" --ports 29900-29950";
+    let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" && exec \"$0\" --store embedded --engine process --data \"$1\" --listen \"$2\" --ports 29900-29999";
     let mut manager = Command::new("unshare");
     manager.args(["-rm", "sh", "-c", script]).arg(program("sc-manager")).arg(&data).arg(api.to_string());
     let mut manager = manager
