@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 /// How many tests can run at once.
-const SLOTS: u16 = 60;
+const SLOTS: u16 = 20;
 /// Below the range that the kernel takes outgoing ports from, so that no connection of a load sits on them.
 const FIRST_PORT: u16 = 14_000;
 /// Ports of one slot.
@@ -62,9 +62,9 @@ impl Slot {
         format!("10.{}.0.0/16", 130 + self.number)
     }
 
-    /// The ports of its replicas as processes.
+    /// The ports of its replicas as processes: seven blocks, one for each app.
     pub fn ports(&self) -> String {
-        let first = 20_000 + self.number * 100;
-        format!("{first}-{}", first + 99)
+        let first = 20_000 + self.number * 480;
+        format!("{first}-{}", first + 479)
     }
 }

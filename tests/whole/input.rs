@@ -135,7 +135,7 @@ async fn a_taken_port_is_named() {
     manager.args(["--store", "embedded", "--engine", "process", "--listen", &addr, "--data"]).arg(folder.path());
     let out = run(&mut manager, secs(30)).await;
     assert_ne!(out.code, 0, "{out:?}");
-    out.says(&[&addr, "in use"]);
+    out.says(&[&addr, "taken", "--listen"]);
     let mut proxy = Command::new(program("sc-proxy"));
     let routes = folder.path().join("routes.toml");
     std::fs::write(&routes, "").expect("an empty routes file");
