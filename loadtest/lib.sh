@@ -19,7 +19,7 @@ sc() { env -u SC_TOKEN HOME="$work" XDG_CONFIG_HOME="$work" "$bin/sc" "$@"; }
 up() {
     deploy/images
     bin=${SC_BIN_DIR:-$(deploy/images --binaries)}
-    sc up --instance "$instance" --http "$http" --https off --api "$api" --admin "$admin" --pool 10.209.0.0/16 >&2
+    sc up --instance "$instance" --http "$http" --listen "$api" --admin "$admin" --pool 10.209.0.0/16 >&2
 }
 
 end() {

@@ -104,8 +104,6 @@ impl Cloud {
     /// Runs `sc up` for this installation; again: it changes nothing.
     pub async fn up(&self) -> Out {
         let (http, api, admin) = (self.http.to_string(), self.api.to_string(), self.admin.to_string());
-        let (etcd, peer) = (self.slot.addr().port().to_string(), self.slot.addr().port().to_string());
-        let _ = (&etcd, &peer);
         self.sc(&[
             "up",
             "--instance",
