@@ -41,6 +41,7 @@ pub struct Cloud {
     pub slot: Slot,
     admin: SocketAddr,
     engine: Vec<String>,
+    more: Vec<String>,
     folder: TempDir,
     parts: Parts,
 }
@@ -59,7 +60,13 @@ struct Processes {
 impl Cloud {
     /// By the real `sc up`: containers of etcd, manager and proxy.
     pub async fn docker() -> Self {
-        let cloud = Self::new(Parts::Docker);
+        Self::docker_with(&[]).await
+    }
+
+    /// The same with further arguments for `sc up`.
+    pub async fn docker_with(arguments: &[&str]) -> Self {
+        let mut cloud = Self::new(Parts::Docker);
+        cloud.more = arguments.iter().map(|&word| word.to_owned()).collect();
         cloud.up().await.ok();
         cloud
     }
@@ -95,6 +102,7 @@ impl Cloud {
             api: slot.addr(),
             admin: slot.addr(),
             engine,
+            more: Vec::new(),
             folder,
             slot,
             parts,
@@ -104,22 +112,11 @@ impl Cloud {
     /// Runs `sc up` for this installation; again: it changes nothing.
     pub async fn up(&self) -> Out {
         let (http, api, admin) = (self.http.to_string(), self.api.to_string(), self.admin.to_string());
-        self.sc(&[
-            "up",
-            "--instance",
-            &self.name,
-            "--http",
-            &http,
-            "--https",
-            "off",
-            "--listen",
-            &api,
-            "--admin",
-            &admin,
-            "--pool",
-            &self.slot.pool(),
-        ])
-        .await
+        let pool = self.slot.pool();
+        let fixed =
+            ["up", "--instance", &self.name, "--http", &http, "--listen", &api, "--admin", &admin, "--pool", &pool];
+        let more = self.more.iter().map(String::as_str);
+        self.sc(&fixed.into_iter().chain(more).collect::<Vec<_>>()).await
     }
 
     /// Whether replicas are containers.

@@ -168,3 +168,30 @@ async fn daemons_come_back_by_themselves_on_docker() {
     cloud.settles("web", 2).await;
     load.stop().await.all_good(100);
 }
+
+/// One of three members of etcd is killed: nothing is noticed, by requests or by commands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_etcds_dies_on_docker() {
+    let cloud = Cloud::docker_with(&["--etcd", "3"]).await;
+    let load = loaded(&cloud).await;
+    for (round, member) in ["etcd", "etcd-2"].into_iter().enumerate() {
+        let name = format!("{}-{member}", cloud.name);
+        docker::docker(&["kill", &name]).await.ok();
+        let count = 2 + round;
+        cloud.sc(&["scale", &format!("web={count}")]).await.ok();
+        cloud.settles("web", count).await;
+        docker::docker(&["start", &name]).await.ok();
+        let endpoint = endpoint(&name).await;
+        let health = ["exec", &name, "etcdctl", "--endpoints", &endpoint, "endpoint", "health"];
+        let healthy = async || (docker::docker(&health).await.code == 0).then_some(());
+        poll(secs(60), "the member to be back", healthy).await;
+    }
+    load.stop().await.all_good(200);
+}
+
+/// Where a member listens, by its own arguments.
+async fn endpoint(name: &str) -> String {
+    let out = docker::docker(&["inspect", "-f", "{{join .Args \" \"}}", name]).await.ok();
+    let url = out.stdout.split_whitespace().find_map(|word| word.strip_prefix("--listen-client-urls="));
+    url.expect("the member's client URL").to_owned()
+}

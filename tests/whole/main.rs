@@ -8,4 +8,5 @@ mod faults;
 mod images;
 mod input;
 mod installing;
+mod proxy;
 mod scaling;
