@@ -34,7 +34,7 @@ async fn rolls(cloud: Cloud) {
     cloud.settles("web", 4).await;
     let history: Value = cloud.sc(&["history", "web", "-o", "json"]).await.ok().json();
     assert!(history.as_array().is_some_and(|versions| versions.len() >= 2), "{history}");
-    load.goes_on(20).await;
+    load.goes_on(300).await;
     load.stop().await.all_good(300);
 }
 

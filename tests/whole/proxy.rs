@@ -53,5 +53,6 @@ async fn routes_from_a_file() {
     route_to(&file, &[one, two]);
     let before = by("web-1");
     poll(secs(20), "both to answer", async || (by("web-1") > before + 10).then_some(())).await;
+    load.goes_on(150).await;
     load.stop().await.all_good(150);
 }

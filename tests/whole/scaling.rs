@@ -16,7 +16,7 @@ async fn up_and_down(cloud: Cloud) {
     poll(secs(30), "all eight replicas to answer", busy).await;
     cloud.sc(&["scale", "web=2"]).await.ok();
     cloud.settles("web", 2).await;
-    load.goes_on(300).await;
+    load.goes_on(500).await;
     load.stop().await.all_good(500);
 }
 
