@@ -15,7 +15,7 @@
 //! [`live::Backend`]s (their counters go on) → one swap → each worker sees it, closes what it no longer needs and
 //! acknowledges → the next frame reports the revision as applied.
 //!
-//! The library is what `sc demo` and the tests use: [`start`] gives a [`Running`] proxy.
+//! The library is what `sc demo` and the tests use: [`start()`] gives a [`Running`] proxy.
 
 pub mod admin;
 pub mod balance;
