@@ -8,7 +8,8 @@ use sc_sim::world;
 ///
 /// - 150: both proxies are cut off from store and manager until their leases have run out, and the manager dies meanwhile. The
 ///   next one knows of no proxy, takes a draining replica for idle, and stops it before its deadline: a request is cut short.
-/// - 58: an app that was stopped in the middle of a rollout rests at the version before its last accepted deploy.
+/// - 58: the manager's clock jumps ahead in the middle of a rollout: the deploy timeout of a sound version ends too early, and
+///   it goes back.
 const OPEN: [u64; 2] = [58, 150];
 
 /// Runs these seeds; every one of them must pass, but for the open ones.
