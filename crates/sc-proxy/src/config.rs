@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long running requests may go on after a stop.
     pub grace: Duration,
+    /// Who speaks HTTP/1.1 with clients.
+    pub http1: Http1,
 }
 
 impl Config {
@@ -49,6 +51,28 @@ impl Config {
             trust: Vec::new(),
             limits: Limits::default(),
             grace: Duration::from_secs(30),
+            http1: Http1::default(),
+        }
+    }
+}
+
+/// Who speaks HTTP/1.1 with clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Http1 {
+    /// The proxy's own code, for all that is plain; the rest is handed to hyper before a byte of it has gone on.
+    #[default]
+    Fast,
+    /// hyper, for everything.
+    Hyper,
+}
+
+impl FromStr for Http1 {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fast" => Ok(Self::Fast),
+            "hyper" => Ok(Self::Hyper),
+            _ => Err(format!("{text:?} is neither fast nor hyper")),
         }
     }
 }

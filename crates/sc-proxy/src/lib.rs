@@ -30,5 +30,5 @@ pub mod start;
 pub mod table;
 pub mod worker;
 
-pub use config::{Admin, Cidr, Config, Limits, Source};
+pub use config::{Admin, Cidr, Config, Http1, Limits, Source};
 pub use start::{Running, StartError, start};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
-use sc_proxy::{Admin, Cidr, Config, Running, Source};
+use sc_proxy::{Admin, Cidr, Config, Http1, Running, Source};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -40,6 +40,9 @@ struct Cli {
     /// Let running requests finish for so many seconds after SIGTERM
     #[arg(long, env = "SC_GRACE", default_value = "30s", value_parser = seconds, value_name = "TIME")]
     grace: Duration,
+    /// Who speaks HTTP/1.1 with clients: `fast` (the proxy's own code; hyper for what is not plain) or `hyper`
+    #[arg(long, env = "SC_HTTP1", default_value = "fast", value_name = "PATH")]
+    http1: Http1,
     /// What to log: error, warn, info, debug, trace, or by module as in `sc_proxy=debug`
     #[arg(long, env = "SC_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -139,6 +142,7 @@ impl Cli {
         config.admin = self.admin;
         config.trust = self.trust;
         config.grace = self.grace;
+        config.http1 = self.http1;
         Ok(config)
     }
 }

@@ -149,7 +149,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     for (thread, listeners) in listeners.into_iter().enumerate() {
         let (shared, signal) = (shared.clone(), signals.clone());
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
-        let plan = Plan { thread, listeners, shared, limits, trust, signal };
+        let plan = Plan { thread, listeners, shared, limits, trust, http1: config.http1, signal };
         running.workers.push(spawn(&format!("sc-proxy-{thread}"), move || worker::run(plan))?);
     }
     Ok(running)

@@ -2,9 +2,11 @@
 
 use std::{io, net::TcpListener, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{net, sync::watch, task::JoinHandle};
 
-use super::{Open, Worker, client};
+use super::{Open, Worker, client, fast};
+use crate::config::Http1;
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +69,11 @@ async fn take_in(worker: &Rc<Worker>, accepted: io::Result<(net::TcpStream, std:
     match accepted {
         Ok((stream, peer)) => {
             let open = Open::new(worker);
-            tokio::task::spawn_local(client::serve(worker.clone(), open, stream, peer));
+            let worker = worker.clone();
+            match worker.http1 {
+                Http1::Fast => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
+                Http1::Hyper => tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer)),
+            };
         }
         // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.
         Err(error) if error.raw_os_error().is_some_and(is_want_of_resources) => {

@@ -19,9 +19,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hyper::{body::Incoming, header::HeaderValue, rt, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use super::{Open, TICK, Worker, serve};
 use crate::config::Limits;
@@ -135,8 +139,13 @@ pub(super) struct Client {
     pub(super) phase: Arc<Phase>,
 }
 
-/// Serves one connection until it ends.
-pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: TcpStream, peer: SocketAddr) {
+/// A client's connection: bytes both ways, plain or deciphered.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl Transport for TcpStream {}
+
+/// Serves one connection with hyper until it ends. `read`: what was read from it already.
+pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transport, read: Bytes, peer: SocketAddr) {
     let phase = Arc::new(Phase::default());
     phase.idle(worker.limits.idle_timeout);
     let ip = peer.ip().to_canonical();
@@ -145,7 +154,8 @@ pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: TcpStream, pe
         trusted: worker.trust.iter().any(|range| range.contains(ip)),
         phase: phase.clone(),
     });
-    let io = Io { inner: TokioIo::new(stream), phase: phase.clone(), head: ticks(worker.limits.head_timeout) };
+    let head = ticks(worker.limits.head_timeout);
+    let io = Io { inner: TokioIo::new(stream), read, phase: phase.clone(), head };
     let service = {
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
@@ -197,15 +207,27 @@ impl Drop for Registered {
 }
 
 /// A client's socket that tells when a request begins to come in.
-struct Io {
-    inner: TokioIo<TcpStream>,
+struct Io<T> {
+    inner: TokioIo<T>,
+    /// Bytes that come before those of the socket.
+    read: Bytes,
     phase: Arc<Phase>,
     head: u32,
 }
 
-impl rt::Read for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+impl<T: Transport> rt::Read for Io<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = if self.read.is_empty() {
+            Pin::new(&mut self.inner).poll_read(cx, buf)
+        } else {
+            let most = self.read.len().min(buf.remaining());
+            buf.put_slice(&self.read.split_to(most));
+            Poll::Ready(Ok(()))
+        };
         if result.is_ready() && self.phase.phase.load(Relaxed) == IDLE {
             self.phase.enter(HEAD, self.head);
         }
@@ -213,7 +235,7 @@ impl rt::Read for Io {
     }
 }
 
-impl rt::Write for Io {
+impl<T: Transport> rt::Write for Io<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

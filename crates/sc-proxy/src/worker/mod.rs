@@ -7,6 +7,7 @@ mod attempt;
 mod body;
 mod client;
 mod exchange;
+mod fast;
 mod serve;
 mod stream;
 mod upstream;
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use self::{client::Clients, upstream::Upstream};
 use crate::{
     balance::Budget,
-    config::{Cidr, Limits},
+    config::{Cidr, Http1, Limits},
     live::{App, AppLive, Shared, Table},
 };
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Peers that may speak for others.
     pub trust: Vec<Cidr>,
+    /// Who speaks HTTP/1.1 with clients.
+    pub http1: Http1,
     /// Orders.
     pub signal: watch::Receiver<Signal>,
 }
@@ -65,6 +68,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     limits: Limits,
     trust: Vec<Cidr>,
+    http1: Http1,
     view: RefCell<View>,
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     apps: RefCell<HashMap<u64, Rc<LocalApp>>>,
@@ -127,6 +131,7 @@ impl Worker {
             shared: plan.shared,
             limits: plan.limits,
             trust: plan.trust,
+            http1: plan.http1,
             view: RefCell::new(View { cache, table }),
             upstreams: RefCell::default(),
             apps: RefCell::default(),

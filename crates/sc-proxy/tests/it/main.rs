@@ -1,5 +1,8 @@
 //! The proxy with real sockets: real backends, real clients, everything in this process.
 
+/// The same cases run over the other path in `hyper.rs`.
+const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Fast;
+
 mod balance;
 mod binary;
 mod control;

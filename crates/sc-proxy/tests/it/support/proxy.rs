@@ -31,6 +31,7 @@ impl Proxy {
         let (routes, given) = watch::channel(Given { revision: 1, apps });
         let mut config = Config::new(Source::Given(given));
         config.threads = 2;
+        config.http1 = crate::HTTP1;
         change(&mut config);
         let running = sc_proxy::start(config).unwrap();
         let addr = running.listen[0];

@@ -1,0 +1,10 @@
+//! The cases of `main.rs` again, with hyper for everything.
+
+const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Hyper;
+
+mod balance;
+mod control;
+mod drain;
+mod http;
+mod limits;
+mod support;
