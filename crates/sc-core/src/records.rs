@@ -13,6 +13,7 @@
 //! | `{project}/gone/{app}` | [`Gone`] | the reconciler: which incarnations a deleted app has used up |
 //! | `{project}/claims/{host,path}` | [`Claim`] | deploys: one owner per route |
 //! | `proxies/{id}` | [`Proxy`], leased | proxies |
+//! | `met/{id}` | [`Met`]: proxies that may serve, also for a while after their leases ended | the reconciler |
 //! | `leader` | [`Leader`], leased | managers; its revision is the fence |
 //! | `subnets/{n}` | [`Subnet`] | the reconciler: which app has, or had, which addresses |
 //! | `{project}/events/{time}-{n}` | [`Event`], bounded | the manager |
@@ -240,6 +241,20 @@ pub struct Proxy {
     pub extra: Extra,
 }
 
+/// A proxy that the manager has met. Outlives its lease, so that a manager that takes over meanwhile knows of a proxy that
+/// is cut off and may still send requests by an old table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// Layout version, 1.
+    pub v: u32,
+    /// When its lease was found gone; none while it is registered.
+    #[serde(default)]
+    pub gone_ms: Option<UnixMs>,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// The manager that acts. The revision of this key is the epoch: it grows with every take-over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Leader {
@@ -362,6 +377,8 @@ pub mod key {
     pub const LEADER: &str = "leader";
     /// Prefix of all proxies.
     pub const PROXIES: &str = "proxies/";
+    /// Prefix of all proxies ever met and not forgotten.
+    pub const MET: &str = "met/";
     /// Prefix of all subnets.
     pub const SUBNETS: &str = "subnets/";
 
@@ -397,6 +414,10 @@ pub mod key {
     /// Key of a proxy.
     pub fn proxy(id: &str) -> String {
         format!("{PROXIES}{id}")
+    }
+    /// Key of what is remembered of a proxy.
+    pub fn met(id: &str) -> String {
+        format!("{MET}{id}")
     }
     /// Key of a subnet, by its number in the pool.
     pub fn subnet(n: u32) -> String {

@@ -140,6 +140,12 @@ pub enum Action {
     },
     /// Record: the app, its versions, scale, claims and routes are deleted, its addresses retired. Engine: remove its network.
     Delete(AppId),
+    /// Record: a proxy serves; drains wait for it from now on, also under another leader and after its lease has ended.
+    Meet(String),
+    /// Record: a proxy's lease has ended. It may serve on, cut off.
+    Miss(String),
+    /// Record: a proxy is forgotten.
+    Part(String),
     /// Record: a retired range is free again.
     Release {
         /// Its number in the pool.
@@ -150,10 +156,10 @@ pub enum Action {
 }
 
 impl Action {
-    /// The app it is about; none for [`Action::Release`].
+    /// The app it is about, if it is about one.
     pub fn app(&self) -> Option<&AppId> {
         match self {
-            Self::Release { .. } => None,
+            Self::Release { .. } | Self::Meet(_) | Self::Miss(_) | Self::Part(_) => None,
             Self::Assign { app, .. }
             | Self::Recovered(app)
             | Self::Roll(app)

@@ -3,7 +3,7 @@
 use super::{Action, Desired, DesiredApp, Published, ranges};
 use crate::{
     names::{AppId, ReplicaId},
-    records::{App, Gone, Intent, Replica, Retired, Rollout, UnixMs},
+    records::{App, Gone, Intent, Met, Replica, Retired, Rollout, UnixMs},
 };
 
 /// Makes an action's change of records. One whose records are not there changes nothing.
@@ -88,6 +88,9 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
         }
         Action::Unclaim { claim, .. } => drop(desired.claims.remove(claim)),
         Action::Delete(app) => delete(desired, app, now),
+        Action::Meet(proxy) => meet(desired, proxy, None),
+        Action::Miss(proxy) => meet(desired, proxy, Some(now)),
+        Action::Part(proxy) => drop(desired.met.remove(proxy)),
         Action::Release { subnet } => drop(desired.subnets.remove(subnet)),
         Action::Purge(app) => drop(desired.gone.remove(app)),
     }
@@ -117,6 +120,11 @@ fn start(desired: &mut Desired, id: &ReplicaId, action: &Action, now: UnixMs) {
         extra: Default::default(),
     };
     app.replicas.insert(id.incarnation, record);
+}
+
+fn meet(desired: &mut Desired, proxy: &str, gone_ms: Option<UnixMs>) {
+    let met = desired.met.entry(proxy.to_owned());
+    met.or_insert_with(|| Met { v: 1, gone_ms, extra: Default::default() }).gone_ms = gone_ms;
 }
 
 fn delete(desired: &mut Desired, id: &AppId, now: UnixMs) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{AppId, ReplicaId},
-    records::{App, Claim, Gone, Proxy, Replica, Scale, Subnet, UnixMs, Version},
+    records::{App, Claim, Gone, Met, Proxy, Replica, Scale, Subnet, UnixMs, Version},
     routes::AppRoutes,
     spec::AppSpec,
 };
@@ -24,6 +24,8 @@ pub struct Desired {
     pub stray_routes: BTreeMap<AppId, AppRoutes>,
     /// Registered proxies (their leases live).
     pub proxies: BTreeMap<String, Proxy>,
+    /// Proxies that may serve: those registered that were noticed, and those whose leases ended lately.
+    pub met: BTreeMap<String, Met>,
     /// Address ranges in use or retired, by number in the pool.
     pub subnets: BTreeMap<u32, Subnet>,
     /// Who owns which route, by key.
@@ -32,7 +34,8 @@ pub struct Desired {
     pub addressing: Addressing,
     /// The leader's epoch, written into every record.
     pub epoch: u64,
-    /// Since when that leader leads: nothing was judged before, so no timeout counts from earlier.
+    /// Since when that leader leads, and its clock has gone evenly: nothing was judged before, so no timeout counts from
+    /// earlier.
     pub leads_since_ms: UnixMs,
     /// The store's revision of this snapshot.
     pub revision: u64,

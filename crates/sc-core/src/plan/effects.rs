@@ -80,6 +80,7 @@ pub(crate) enum Slot {
     Routes(AppId),
     Gone(AppId),
     Subnet(u32),
+    Met(String),
     Claim(String),
 }
 
@@ -93,6 +94,7 @@ impl Slot {
             Self::Routes(app) => key::routes(app),
             Self::Gone(app) => key::gone(app),
             Self::Subnet(n) => key::subnet(*n),
+            Self::Met(id) => key::met(id),
             Self::Claim(key) => key.clone(),
         }
     }
@@ -110,6 +112,7 @@ impl Slot {
             },
             Self::Gone(id) => desired.gone.get(id).map(write),
             Self::Subnet(n) => desired.subnets.get(n).map(write),
+            Self::Met(id) => desired.met.get(id).map(write),
             Self::Claim(key) => desired.claims.get(key).map(write),
         }
     }
@@ -185,6 +188,7 @@ fn touched(action: &Action, desired: &Desired) -> Vec<Slot> {
         Action::Prune { app, version } => vec![Slot::App(app.clone()), Slot::Version(app.clone(), *version)],
         Action::Unclaim { app, claim } => vec![Slot::App(app.clone()), Slot::Claim(claim.clone())],
         Action::Delete(app) => all_of(desired, app),
+        Action::Meet(proxy) | Action::Miss(proxy) | Action::Part(proxy) => vec![Slot::Met(proxy.clone())],
         Action::Release { subnet } => vec![Slot::Subnet(*subnet)],
         Action::Purge(app) => vec![Slot::App(app.clone()), Slot::Gone(app.clone())],
         _ => action.replica().cloned().map(Slot::Replica).into_iter().collect(),

@@ -13,6 +13,7 @@ mod apply;
 mod commands;
 mod desired;
 mod effects;
+mod phase0_meet;
 mod phase1_notice;
 mod phase2_fail;
 mod phase3_roll;
@@ -31,6 +32,7 @@ pub use commands::{Refused, replace_one, stop_one};
 pub use desired::{Addressing, Desired, DesiredApp, Published};
 pub(crate) use effects::Slot;
 pub use effects::{Change, Effects, Expected, effects};
+pub use phase0_meet::PROXY_KEPT_MS;
 pub use view::{Stage, stage};
 
 use crate::{names::AppId, observed::Observed};
@@ -60,6 +62,7 @@ const PHASES: [fn(&View) -> Steps; 8] = [
 /// What to do next. Level-triggered: the same whatever led here, empty when everything is as it should be.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut draft = Draft { desired: desired.clone(), now: observed.at, steps: Vec::new() };
+    draft.add(phase0_meet::meet(desired, observed));
     for id in desired.apps.keys() {
         for phase in PHASES {
             draft.add_phase(phase, id, observed);

@@ -1,16 +1,17 @@
 //! Phase 7: stop what has drained, forget what is gone.
 //!
 //! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose
-//! lease has just expired, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
+//! lease ended lately, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
 //! passed. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
 
 use super::{
     Action, Steps,
+    phase0_meet::{DRAINS_WAIT_MS, all_report},
     view::{Life, View},
 };
 use crate::{
     names::ReplicaId,
-    records::{Intent, UnixMs, key},
+    records::{Intent, UnixMs},
 };
 
 pub(super) fn stop(view: &View) -> Steps {
@@ -55,10 +56,7 @@ fn done(view: &View, id: &ReplicaId, life: Life, deadline_ms: UnixMs) -> Option<
 /// Whether no proxy sends to it any more, or has anything open to it.
 fn is_idle(view: &View, id: &ReplicaId) -> bool {
     let revision = view.app.published.as_ref().map_or(0, |published| published.revision);
-    let reports = &view.observed.proxies;
-    let all_report = view.desired.proxies.keys().all(|proxy| reports.contains_key(proxy));
-    let all_done = reports
-        .values()
-        .all(|report| report.applied >= revision && report.in_flight.get(id).copied().unwrap_or(0) == 0);
-    all_report && all_done && !view.desired.unreadable_below(key::PROXIES)
+    all_report(view.desired, view.observed, DRAINS_WAIT_MS, |report| {
+        report.applied >= revision && report.in_flight.get(id).copied().unwrap_or(0) == 0
+    })
 }

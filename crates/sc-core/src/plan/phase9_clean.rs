@@ -10,11 +10,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Desired, Steps};
+use super::{
+    Action, Desired, Steps,
+    phase0_meet::{PROXY_KEPT_MS, all_report},
+};
 use crate::{
     names::ReplicaId,
     observed::{Node, Observed},
-    records::{Retired, key},
+    records::Retired,
 };
 
 /// How long a retired range rests at least.
@@ -52,18 +55,12 @@ fn is_surplus(desired: &Desired, id: &ReplicaId) -> bool {
 fn release(desired: &Desired, observed: &Observed) -> Steps {
     let rested = |retired: &Retired| {
         let ms = observed.at.saturating_sub(retired.at_ms);
-        ms >= REST_MAX_MS || (ms >= REST_MS && is_forgotten(desired, observed, retired.revision))
+        let forgotten = || all_report(desired, observed, PROXY_KEPT_MS, |report| report.applied >= retired.revision);
+        ms >= REST_MAX_MS || (ms >= REST_MS && forgotten())
     };
     let free = desired.subnets.iter().filter(|(_, subnet)| subnet.retired.as_ref().is_some_and(rested));
     let why = "no proxy can still know its addresses";
     free.map(|(n, _)| (Action::Release { subnet: *n }, why.to_owned())).collect()
-}
-
-/// Whether every proxy has applied this revision.
-fn is_forgotten(desired: &Desired, observed: &Observed, revision: u64) -> bool {
-    let all_report = desired.proxies.keys().all(|proxy| observed.proxies.contains_key(proxy));
-    let all_applied = observed.proxies.values().all(|report| report.applied >= revision);
-    all_report && all_applied && !desired.unreadable_below(key::PROXIES)
 }
 
 fn purge(desired: &Desired, observed: &Observed) -> Steps {

@@ -68,6 +68,11 @@ impl Reading {
                     self.desired.proxies.insert(id.to_owned(), proxy);
                 }
             }
+            ["met", id] => {
+                if let Some(met) = self.record(key, value) {
+                    self.desired.met.insert(id.to_owned(), met);
+                }
+            }
             ["subnets", n] => {
                 let subnet = self.record(key, value).zip(self.number(key, n));
                 if let Some((subnet, n)) = subnet {

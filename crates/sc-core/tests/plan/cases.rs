@@ -1,6 +1,6 @@
 //! What the plan does in ordinary cases, readable.
 
-use crate::world::{Program, World, app_id, networks, route, spec};
+use crate::world::{Program, World, app_id, networks, proxy, route, spec};
 use sc_core::{
     ReplicaId,
     observed::{Exit, Run},
@@ -78,6 +78,46 @@ fn a_draining_replica_is_stopped_at_its_deadline_and_not_before_its_routes_are_g
     assert_eq!(world.next_steps(), "", "the stored routes still list it");
     world.publish();
     insta::assert_snapshot!(world.next_steps(), @"Stop(web-2): 1 wanted; its time to drain is over");
+}
+
+#[test]
+fn a_new_leader_waits_for_a_proxy_that_is_cut_off() {
+    let (mut world, web) = settled(2);
+    world.scale(&web, 1);
+    world.pass(usize::MAX);
+    // Its lease ends, its report is lost with the manager, it serves on by its last table.
+    world.store.remove(&key::proxy("p1"));
+    let cut_off = world.proxies.remove("p1").unwrap();
+    world.lead();
+    insta::assert_snapshot!(world.next_steps(), @r#"Miss("p1"): its lease has ended"#);
+    world.pass(usize::MAX);
+    world.tick(20_000);
+    assert_eq!(world.next_steps(), "");
+    // It comes back.
+    world.proxies.insert("p1".to_owned(), cut_off);
+    world.put(&key::proxy("p1"), &proxy());
+    world.tick(0);
+    insta::assert_snapshot!(world.next_steps(), @r#"
+    Meet("p1"): it has registered
+    Stop(web-2): 1 wanted; it is idle
+    "#);
+}
+
+#[test]
+fn a_proxy_that_is_gone_holds_up_no_drain_for_long_and_is_forgotten_at_last() {
+    let (mut world, web) = settled(2);
+    world.store.remove(&key::proxy("p1"));
+    world.proxies.clear();
+    world.pass(usize::MAX);
+    world.tick(60_000);
+    world.scale(&web, 1);
+    world.pass(usize::MAX);
+    insta::assert_snapshot!(world.next_steps(), @"Stop(web-2): 1 wanted; it is idle");
+    world.converge(0, 5);
+    world.tick(15 * 60_000);
+    insta::assert_snapshot!(world.next_steps(), @r#"Part("p1"): it was gone for long"#);
+    world.converge(0, 5);
+    assert!(!world.store.contains_key(&key::met("p1")));
 }
 
 #[test]
@@ -312,7 +352,7 @@ fn a_removed_app_drains_is_deleted_and_its_addresses_rest() {
     Drain { replica: web-1, deadline_ms: 1030075 }: the app is being removed
     ");
     world.converge(25, 20);
-    let left: Vec<_> = world.store.keys().filter(|key| !key.starts_with("proxies/")).cloned().collect();
+    let left: Vec<_> = world.store.keys().filter(|key| !key.contains("/p1")).cloned().collect();
     insta::assert_snapshot!(left.join(" "), @"default/gone/web leader subnets/00002");
     let other = app_id("other");
     world.deploy(&other, spec(Some(80)), 1, Program::Good);

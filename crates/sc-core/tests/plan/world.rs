@@ -8,7 +8,7 @@ use sc_core::{
     observed::{Exit, Node, Observed, Probed, ProxySeen, Run, Seen},
     plan,
     plan::{Action, Addressing, Desired, Effects, Plan},
-    records::{App, Claim, Intent, Leader, Proxy, Replica, Rollout, Scale, Version, key, read, write},
+    records::{App, Claim, Intent, Leader, Met, Proxy, Replica, Rollout, Scale, Version, key, read, write},
     routes::{AppRoutes, publish},
     spec::{AppSpec, RouteSpec, ScaleSpec, Source},
 };
@@ -66,6 +66,10 @@ pub fn spec(port: Option<u16>) -> AppSpec {
     spec
 }
 
+pub fn proxy() -> Proxy {
+    serde_json::from_value(serde_json::json!({"v": 1, "stats": "", "boot": "1"})).unwrap()
+}
+
 pub fn networks() -> Addressing {
     Addressing::Networks { base: [10, 213, 0, 0].into(), bits: 16 }
 }
@@ -104,8 +108,8 @@ impl World {
     }
 
     pub fn add_proxy(&mut self, id: &str) {
-        let proxy: Proxy = serde_json::from_value(serde_json::json!({"v": 1, "stats": "", "boot": "1"})).unwrap();
-        self.put(&key::proxy(id), &proxy);
+        self.put(&key::proxy(id), &proxy());
+        self.put(&key::met(id), &Met { v: 1, gone_ms: None, extra: Default::default() });
         self.proxies.insert(id.to_owned(), (0, BTreeMap::new()));
     }
 

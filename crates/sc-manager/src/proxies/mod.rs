@@ -16,6 +16,7 @@ use samples::Samples;
 use sc_core::{
     AppId, ReplicaId,
     observed::ProxySeen,
+    plan::PROXY_KEPT_MS,
     records::{Proxy, UnixMs},
     stats::{AppStats, Frame},
 };
@@ -28,8 +29,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 
-/// How long a proxy whose lease has run out still counts for drains.
-pub const REMEMBERED_MS: u64 = 60_000;
 /// A stream that says nothing for so long is opened anew.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to open a stream, growing to four times this.
@@ -195,7 +194,7 @@ impl Reports {
                 proxy.gone_ms.get_or_insert(now);
             }
         }
-        state.proxies.retain(|_, proxy| proxy.gone_ms.is_none_or(|gone| now < gone + REMEMBERED_MS));
+        state.proxies.retain(|_, proxy| proxy.gone_ms.is_none_or(|gone| now < gone + PROXY_KEPT_MS));
         let State { proxies, samples } = &mut *state;
         samples.keep_only(|id| proxies.contains_key(id));
     }
