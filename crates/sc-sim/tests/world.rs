@@ -1,21 +1,11 @@
 //! The world over some hundred seeds. More: `sc-sim world --seeds 5000`. A failing seed is printed;
 //! `sc-sim world --seed N --verbose` runs it again.
-//! What is known to fail is listed in [`OPEN`], by seed and cause.
 
 use sc_sim::world;
 
-/// Bugs that are known and open; each is to be mended, then taken from here.
-///
-/// - 150: both proxies are cut off from store and manager until their leases have run out, and the manager dies meanwhile. The
-///   next one knows of no proxy, takes a draining replica for idle, and stops it before its deadline: a request is cut short.
-/// - 58: the manager's clock jumps ahead in the middle of a rollout: the deploy timeout of a sound version ends too early, and
-///   it goes back.
-const OPEN: [u64; 2] = [58, 150];
-
-/// Runs these seeds; every one of them must pass, but for the open ones.
+/// Runs these seeds; every one of them must pass.
 fn seeds(range: std::ops::Range<u64>) {
     let failed: Vec<String> = range
-        .filter(|seed| !OPEN.contains(seed))
         .map(|seed| world::run(seed, false))
         .filter(|outcome| !outcome.violations.is_empty())
         .map(|outcome| format!("seed {}: {}", outcome.seed, outcome.violations.join("; ")))

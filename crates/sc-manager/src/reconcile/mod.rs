@@ -21,6 +21,7 @@ use self::act::Acts;
 use crate::{
     clock::Clock,
     lead::{self, Candidate},
+    pace::Pace,
     probe::{Prober, Probes},
     proxies::{Connections, StatsSource},
     scaler,
@@ -77,6 +78,7 @@ impl Reconciler {
             connections: Connections::new(self.parts.stats.clone(), world.reports.clone()),
             acts: Acts::new(world.clone()),
             networks_gone: Default::default(),
+            pace: Pace::default(),
             failed: Default::default(),
         };
         let mut changes = world.mirror.changes();
@@ -134,6 +136,7 @@ struct Turns {
     probes: Probes,
     connections: Connections,
     acts: Acts,
+    pace: Pace,
     /// Retired ranges whose networks the engine has removed.
     networks_gone: std::collections::BTreeSet<u32>,
     /// The replica that failed last, by app: its last words are the cause of a roll-back.

@@ -24,14 +24,17 @@ impl Turns {
         // Those just started answer while the engine is looked at.
         self.probes.sync(probing::wanted(&desired, &world.observed(), &started));
         let observed = observe::observe(world).await;
+        let even_since_ms = self.pace.even_since(observed.at, Instant::now());
         let looked = begun.elapsed();
         self.probes.sync(probing::wanted(&desired, &observed, &started));
         self.connections.sync(&desired.proxies);
         world.keep_refused(|replica| desired.replica(replica).is_some());
         measure(&world.metrics, &desired, fence);
         let Some(fence) = fence else { return };
+        let mut desired = (*desired).clone();
+        desired.leads_since_ms = desired.leads_since_ms.max(even_since_ms);
         if desired.epoch == fence.epoch
-            && let Err(error) = self.steps(world, fence, (*desired).clone(), &observed).await
+            && let Err(error) = self.steps(world, fence, desired, &observed).await
         {
             world.metrics.failed_passes.inc();
             tracing::debug!(error = chain(&error), "the pass ended early");
