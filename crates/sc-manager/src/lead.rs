@@ -81,14 +81,18 @@ impl Candidate {
         let write = Write::Put { key: key::LEADER.to_owned(), value: records::write(&record), lease: Some(lease) };
         match store.commit(None, vec![expect], vec![write]).await {
             Ok(epoch) => Ok(Some(Won { fence: Fence { epoch }, lease })),
-            Err(StoreError::Unknown { .. }) => {
-                Ok(self.look(store).await?.map(|epoch| Won { fence: Fence { epoch }, lease }))
+            Err(StoreError::Unknown { .. }) => match self.look(store).await {
+                Ok(Some(epoch)) => Ok(Some(Won { fence: Fence { epoch }, lease })),
+                not_mine => {
+                    // Nor does a commit that comes late make it leader then: it fails without its lease.
+                    give_back(store, lease).await;
+                    not_mine.map(|_| None)
+                }
+            },
+            Err(error) => {
+                give_back(store, lease).await;
+                if matches!(error, StoreError::Conflict) { Ok(None) } else { Err(error) }
             }
-            Err(StoreError::Conflict) => {
-                let _ = store.revoke(lease).await;
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -107,6 +111,11 @@ impl Candidate {
     fn holder_of(&self, value: &[u8]) -> Option<String> {
         records::read::<Leader>(key::LEADER, value).ok().map(|leader| leader.holder)
     }
+}
+
+/// Ends a lease that holds nothing. Where that does not work, it runs out by itself.
+async fn give_back(store: &dyn Store, lease: LeaseId) {
+    let _ = timeout(TTL / 5, store.revoke(lease)).await;
 }
 
 /// Says that nobody leads here, also when the candidacy is dropped in the middle.

@@ -9,7 +9,10 @@ use sc_manager::{Parts, lead};
 use sc_store::{Expect, Fence, LeaseId, Memory, Revision, Snapshot, Store, StoreError, Watch, Write};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Cluster, always, eventually, replica};
+use crate::{
+    cluster::{Cluster, always, eventually, replica},
+    odd_store::OddStore,
+};
 
 #[tokio::test(start_paused = true)]
 async fn another_manager_adopts_everything() {
@@ -72,6 +75,17 @@ async fn the_same_place_is_not_waited_for() {
     let (second, _task) = start("here:2:2");
     eventually("the next leads", || second.fence().is_some()).await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_campaign_leaves_no_lease_behind() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let cluster = Cluster::new().await;
+    let store = Arc::new(OddStore::new());
+    store.loses_campaign.store(true, SeqCst);
+    let manager = cluster.manager_with(Parts { store: store.clone(), ..cluster.parts() }, "a");
+    eventually("it leads", || manager.world.fence().is_some()).await;
+    assert_eq!((store.granted.load(SeqCst), store.revoked.load(SeqCst)), (2, 1));
 }
 
 /// A store that somebody else's leadership comes to in the middle of a pass: just before a commit that asks for a stop.

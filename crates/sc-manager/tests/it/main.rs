@@ -3,6 +3,7 @@
 mod api_access;
 mod api_blobs;
 mod api_commands;
+mod api_full;
 mod api_limits;
 mod api_streams;
 mod cluster;
@@ -12,4 +13,5 @@ mod loop_lead;
 mod loop_rollout;
 mod loop_scale;
 mod loop_scaler;
+mod odd_store;
 mod server;

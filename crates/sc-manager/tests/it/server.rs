@@ -16,7 +16,7 @@ use sc_manager::{
     proxies::{Frames, StatsSource},
     start_with,
 };
-use sc_store::Memory;
+use sc_store::{Memory, Store};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
@@ -47,11 +47,17 @@ impl Server {
     }
 
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let outage = Arc::new(Outage::default());
+        let store = Arc::new(Memory::with_faults(outage.clone()));
+        Self { outage, ..Self::start_on(store, change).await }
+    }
+
+    pub async fn start_on(store: Arc<dyn Store>, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let outage = Arc::default();
         let engine = Fake::new(FakeConfig { start_ms: SystemClock.now_ms(), ..FakeConfig::default() });
         let parts = Parts {
-            store: Arc::new(Memory::with_faults(outage.clone())),
+            store,
             engine: Arc::new(engine.clone()),
             prober: Arc::new(FakeProber(engine.clone())),
             stats: Arc::new(NoProxies),
