@@ -88,9 +88,9 @@ pub enum Action {
     Resume(ReplicaId),
     /// Record: delete it; the engine has it no more.
     Forget(ReplicaId),
-    /// Engine only: remove a replica that has no record (a surplus one, or a left-over). Its [`super::Effects`] write
-    /// nothing, but must be committed all the same, after the observation and right before the engine is called: they
-    /// make sure that there is still no record.
+    /// Engine: remove a replica that has no record (a surplus one, or a left-over). Record: none, but its incarnation
+    /// counts as handed out from now on. Its [`super::Effects`] must be committed also when they write nothing, after the
+    /// observation and right before the engine is called: they make sure that there is still no record.
     Remove(ReplicaId),
     /// Record: the crash count is forgotten; replicas have stayed up.
     Recovered(AppId),

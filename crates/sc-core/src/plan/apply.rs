@@ -58,7 +58,7 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             }
             progress(desired, &replica.app, now);
         }
-        Action::Remove(_) => (),
+        Action::Remove(replica) => use_up(desired, replica, now),
         Action::Recovered(app) => with_app(desired, app, |app| app.crash = None),
         Action::Roll(app) => {
             with_app(desired, app, |app| {
@@ -125,6 +125,28 @@ fn start(desired: &mut Desired, id: &ReplicaId, action: &Action, now: UnixMs) {
 fn meet(desired: &mut Desired, proxy: &str, gone_ms: Option<UnixMs>) {
     let met = desired.met.entry(proxy.to_owned());
     met.or_insert_with(|| Met { v: 1, gone_ms, extra: Default::default() }).gone_ms = gone_ms;
+}
+
+/// Whether an incarnation may still be handed out, as far as records say.
+pub(super) fn is_unused(desired: &Desired, id: &ReplicaId) -> bool {
+    let app = desired.apps.get(&id.app).map(DesiredApp::next);
+    let next = app.or(desired.gone.get(&id.app).map(|gone| gone.next)).unwrap_or(0);
+    id.incarnation >= next
+}
+
+/// Notes that an incarnation is not to be handed out any more.
+fn use_up(desired: &mut Desired, id: &ReplicaId, now: UnixMs) {
+    if !is_unused(desired, id) {
+        return;
+    }
+    let next = id.incarnation.saturating_add(1);
+    match desired.apps.get_mut(&id.app) {
+        Some(app) => app.app.next = next,
+        None => {
+            let gone = desired.gone.entry(id.app.clone());
+            gone.or_insert_with(|| Gone { v: 1, next, at_ms: now, extra: Default::default() }).next = next;
+        }
+    }
 }
 
 fn delete(desired: &mut Desired, id: &AppId, now: UnixMs) {

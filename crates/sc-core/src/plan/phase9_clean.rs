@@ -3,10 +3,11 @@
 //! **Why a container without a record may be removed.** Its record was committed before it was made, and records are
 //! loaded *before* the engine is observed. So when the snapshot has no record, either the record was deleted before the
 //! snapshot (an orphan: a late engine call, a crash before its removal), or it was committed after the snapshot, by a
-//! newer leader or an app made since. Where the app is known, the incarnation tells: those below `next` were handed out
-//! before the snapshot, others are left for a later pass. Where the app is unknown nothing tells; therefore the effects
-//! of [`Action::Remove`] expect the record to be absent, under the fence, *after* the observation: whatever was seen had
-//! its record before it was seen, so one that is absent now was deleted. Containers of apps that are left alone stay.
+//! newer leader or an app made since. Nothing tells which; therefore the effects of [`Action::Remove`] expect the record
+//! to be absent, under the fence, *after* the observation: whatever was asked for had its record before it was seen, so
+//! one that is absent now was deleted, or never was (a store restored from a backup, somebody's own container with our
+//! labels). In the same commit its incarnation counts as handed out, so that a removal that comes late meets no replica
+//! of ours under that name. Containers of apps that are left alone stay.
 
 use std::collections::BTreeSet;
 
@@ -45,11 +46,7 @@ fn surplus(desired: &Desired, observed: &Observed) -> Steps {
 }
 
 fn is_surplus(desired: &Desired, id: &ReplicaId) -> bool {
-    let handed_out = match desired.apps.get(&id.app) {
-        Some(app) => !app.replicas.contains_key(&id.incarnation) && id.incarnation < app.next(),
-        None => true,
-    };
-    handed_out && !desired.left_alone.contains_key(&id.app)
+    desired.replica(id).is_none() && !desired.left_alone.contains_key(&id.app)
 }
 
 fn release(desired: &Desired, observed: &Observed) -> Steps {

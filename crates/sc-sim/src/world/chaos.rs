@@ -285,8 +285,10 @@ impl Chaos {
             }
             _ => {
                 let Some(mut spec) = fake.spec(&replica) else { return };
-                // One that was there before: a name that was never handed out is left alone until it is.
-                let stray = ReplicaId::new(&replica.app, self.dice.between(1, replica.incarnation));
+                // One that was there before, or one that was never handed out (and is not about to be).
+                let n = self.dice.between(1, replica.incarnation + 1);
+                let n = if n > replica.incarnation { n + 50 } else { n };
+                let stray = ReplicaId::new(&replica.app, n);
                 if self.watchdog.desired().replica(&stray).is_some() {
                     return;
                 }

@@ -138,6 +138,11 @@ pub fn is_sound(spec: &AppSpec) -> bool {
     spec.env.get(BEHAVES).is_none_or(String::is_empty)
 }
 
+/// Whether a replica of a version may become ready at all.
+pub fn can_serve(spec: &AppSpec) -> bool {
+    !spec.env.get(BEHAVES).is_some_and(|behaves| ["deaf", "refused"].contains(&behaves.as_str()))
+}
+
 impl Users {
     /// Notes what became of a command.
     pub fn note(&self, app: &AppId, command: &Command, answer: &Answer) {

@@ -74,8 +74,15 @@ impl Watchdog {
 
     /// The invariants of the core, now.
     pub fn check(&self) {
-        for violation in sc_core::check::check(&self.desired(), &self.observed()) {
+        let desired = self.desired();
+        for violation in sc_core::check::check(&desired, &self.observed()) {
             self.trace.violation(&violation.to_string());
+        }
+        for (id, app) in &desired.apps {
+            let stable = app.app.stable.and_then(|n| app.versions.get(&n));
+            if stable.is_some_and(|version| !users::can_serve(&version.spec)) {
+                self.trace.violation(&format!("{id}: a version that never served is the stable one"));
+            }
         }
     }
 
