@@ -12,7 +12,7 @@ use sc_core::{
     names::DEFAULT_PROJECT,
     records::{self, Event, Level, UnixMs, key},
 };
-use sc_store::{Entry, StoreError, Write};
+use sc_store::{COMMIT_BYTES_MAX, Entry, StoreError, Write};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -187,17 +187,13 @@ impl Events {
     async fn write_batch(&self, store: &Mirror) -> Result<(), StoreError> {
         loop {
             self.prune(store).await?;
-            let batch: Vec<(String, Arc<Event>)> = self.lock().unwritten.iter().take(BATCH).cloned().collect();
+            let batch = self.lock().batch();
             if batch.is_empty() {
                 return Ok(());
             }
-            let put = |(key, event): &(String, Arc<Event>)| Write::Put {
-                key: key.clone(),
-                value: records::write(event.as_ref()),
-                lease: None,
-            };
-            store.commit(None, Vec::new(), batch.iter().map(put).collect()).await?;
-            let written: BTreeSet<String> = batch.into_iter().map(|(key, _)| key).collect();
+            let written: BTreeSet<String> = batch.iter().map(|(key, _)| key.clone()).collect();
+            let put = |(key, value)| Write::Put { key, value, lease: None };
+            store.commit(None, Vec::new(), batch.into_iter().map(put).collect()).await?;
             let mut kept = self.lock();
             kept.unwritten.retain(|(key, _)| !written.contains(key));
             kept.stored.extend(written);
@@ -224,6 +220,18 @@ impl Events {
 }
 
 impl Kept {
+    /// What the next commit writes: the oldest, as many as it takes. Escapes may make one six times as long as its text.
+    fn batch(&self) -> Vec<(String, Vec<u8>)> {
+        let mut bytes = 0;
+        let values =
+            self.unwritten.iter().take(BATCH).map(|(key, event)| (key.clone(), records::write(event.as_ref())));
+        let fits = |(key, value): &(String, Vec<u8>)| {
+            bytes += key.len() + value.len();
+            bytes <= COMMIT_BYTES_MAX
+        };
+        values.take_while(fits).collect()
+    }
+
     fn remember_stored(&mut self, key: &str, entry: &Entry) {
         if self.known.contains(key) {
             return;

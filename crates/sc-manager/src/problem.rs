@@ -77,7 +77,11 @@ pub fn of_store(error: &StoreError) -> Problem {
             let hint = "nothing was changed; make room in the store (`sc doctor` says how), then try again";
             hinted(507, "store-full", "The store is full", detail, hint)
         }
-        StoreError::TooLarge { .. } => problem(422, "too-large", "This is too much for one change", detail),
+        StoreError::TooLarge { .. } | StoreError::TooManyBytes { .. } => {
+            let hint = "nothing was changed; make the app smaller: less environment and arguments, fewer routes, and \
+                        large values as files (`--copy`)";
+            hinted(422, "too-large", "This is too much for one change", detail, hint)
+        }
         StoreError::Unknown { .. } => {
             let hint = "the change may or may not have been made: look, then try again";
             hinted(503, "store-unknown", "The store did not answer", detail, hint)
@@ -111,5 +115,19 @@ pub fn of_engine(error: &EngineError) -> Problem {
         EngineError::TimedOut { .. } => problem(504, "engine-late", "The engine did not answer in time", detail),
         EngineError::Unsupported { .. } => problem(501, "unsupported", "This engine cannot do that", detail),
         EngineError::Failed { .. } => problem(502, "engine-failed", "The engine failed", detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_commit_takes_is_the_callers_to_mend() {
+        for error in [StoreError::TooLarge { operations: 101 }, StoreError::TooManyBytes { bytes: 2 << 20 }] {
+            let problem = of_store(&error);
+            assert_eq!((problem.status, problem.kind.as_str()), (422, "/problems/too-large"));
+            assert!(problem.hint.is_some_and(|hint| hint.contains("smaller")), "{error}");
+        }
     }
 }

@@ -13,7 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Desired, apply::apply};
+use super::{
+    Action, Desired,
+    apply::{apply, is_unused},
+};
 use crate::{
     names::{AppId, ReplicaId},
     records::{UnixMs, key, write},
@@ -50,6 +53,11 @@ impl Effects {
     /// How many operations a commit of this has.
     pub fn operations(&self) -> usize {
         self.expects.len() + self.changes.len()
+    }
+
+    /// How many bytes of keys and values a commit of this writes.
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|change| change.key.len() + change.put.as_ref().map_or(0, Vec::len)).sum()
     }
 
     /// This and then `later`, computed from the state that this one made, as one commit.
@@ -179,6 +187,10 @@ fn touched(action: &Action, desired: &Desired) -> Vec<Slot> {
         Action::Assign { app, subnet } => vec![Slot::App(app.clone()), Slot::Subnet(*subnet)],
         Action::Start { replica, .. } | Action::Fail { replica, crash: Some(_), .. } => with_app(replica),
         Action::MarkReady(replica) | Action::Forget(replica) if is_rolling(desired, &replica.app) => with_app(replica),
+        Action::Remove(replica) if is_unused(desired, replica) => match desired.apps.contains_key(&replica.app) {
+            true => with_app(replica),
+            false => [with_app(replica), vec![Slot::Gone(replica.app.clone())]].concat(),
+        },
         Action::Recovered(app)
         | Action::Roll(app)
         | Action::Defer(app)

@@ -73,6 +73,13 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     Plan { steps: draft.steps }
 }
 
+/// What keeps an app from getting the addresses that its missing replicas need, in a sentence for people; none when
+/// nothing does.
+pub fn lack_of_addresses(desired: &Desired, observed: &Observed, id: &AppId) -> Option<String> {
+    let app = desired.apps.get(id)?;
+    phase5_grow::lack(&View { id, app, desired, observed })
+}
+
 /// The records as the steps so far leave them.
 struct Draft {
     desired: Desired,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     names::{Name, ReplicaId},
     observed::Node,
-    records::{Intent, Subnet},
+    records::{Intent, Subnet, key},
 };
 
 pub(super) fn grow(view: &View) -> Steps {
@@ -92,6 +92,28 @@ fn starts(view: &View, count: usize, why: &str) -> Steps {
         steps.push((Action::Start { replica, version, node, addr }, why.to_owned()));
     }
     steps
+}
+
+/// What keeps an app from getting the addresses that its missing replicas need; none when nothing does.
+pub(super) fn lack(view: &View) -> Option<String> {
+    let spec = view.app.spec()?;
+    if missing(view) == 0 || Addresses::new(view, spec.port).next(next_incarnation(view)).is_some() {
+        return None;
+    }
+    let (desired, id) = (view.desired, view.id);
+    let ranges = desired.ranges(id).count();
+    if desired.unreadable_below(key::SUBNETS) {
+        return Some("no addresses can be given out while a record below subnets/ is not readable".to_owned());
+    }
+    if ranges > 0 && ranges >= ranges::most_per_app(&desired.addressing) {
+        return Some(format!("all addresses of {id}'s network are in use"));
+    }
+    let resting = desired.subnets.values().filter(|range| range.retired.is_some()).count();
+    let (all, given) = (ranges::count(&desired.addressing), desired.subnets.len() - resting);
+    Some(format!(
+        "the pool of addresses is used up: of {all} ranges {given} belong to apps, {resting} rest after removed ones, \
+         and the host routes the others elsewhere. Remove apps that are not needed, or give the manager a larger pool"
+    ))
 }
 
 /// The next incarnation; past those of containers that have no record (a store restored from a backup may not know of
@@ -187,7 +209,7 @@ impl<'a> Addresses<'a> {
     /// A range that nobody has or had, and that the hosts do not route elsewhere.
     fn assign(&mut self) -> Option<(u32, Subnet)> {
         let desired = self.view.desired;
-        if self.ranges.len() >= ranges::most_per_app(&desired.addressing) || desired.unreadable_below("subnets/") {
+        if self.ranges.len() >= ranges::most_per_app(&desired.addressing) || desired.unreadable_below(key::SUBNETS) {
             return None;
         }
         let candidates = (0..ranges::count(&desired.addressing)).filter(|n| !self.taken_ranges.contains(n));

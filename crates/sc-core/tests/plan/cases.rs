@@ -3,9 +3,9 @@
 use crate::world::{Program, World, app_id, networks, proxy, route, spec};
 use sc_core::{
     ReplicaId,
-    observed::{Exit, Run},
+    observed::{Exit, Run, Seen},
     plan::{self, Addressing},
-    records::{App, Intent, Replica, Rollout, key},
+    records::{App, Gone, Intent, Replica, Rollout, key},
 };
 
 fn settled(want: u32) -> (World, sc_core::AppId) {
@@ -403,7 +403,7 @@ fn an_unreadable_range_stops_the_handing_out_of_ranges() {
 }
 
 #[test]
-fn surplus_containers_go_but_not_those_of_a_newer_leader() {
+fn surplus_containers_go_and_their_names_are_passed_over() {
     let (mut world, web) = settled(1);
     let seen = world.containers[&ReplicaId::new(&web, 1)].clone();
     world.edit::<App>(&key::app(&web), |app| app.next = 5);
@@ -413,6 +413,7 @@ fn surplus_containers_go_but_not_those_of_a_newer_leader() {
     insta::assert_snapshot!(world.next_steps(), @r"
     Remove(nobodys-1): no record asks for it
     Remove(web-3): no record asks for it
+    Remove(web-5): no record asks for it
     ");
     world.scale(&web, 2);
     insta::assert_snapshot!(world.next_steps(), @r#"
@@ -429,10 +430,24 @@ fn a_removal_expects_that_there_is_still_no_record() {
     let orphan = ReplicaId::new(&web, 9);
     let mut desired = world.desired();
     let effects = desired.take(&plan::Action::Remove(orphan.clone()), "", world.now);
-    assert!(effects.changes.is_empty());
     let record: Replica = world.get(&key::replica(&ReplicaId::new(&web, 1)));
     world.put(&key::replica(&orphan), &record);
     assert!(!world.commit(&effects), "a newer leader has asked for it in between");
+}
+
+#[test]
+fn the_name_of_a_stray_is_used_up_before_it_is_removed() {
+    let (mut world, web) = settled(1);
+    let (stray, nobodys) = (ReplicaId::new(&web, 9), ReplicaId::new(&app_id("old"), 4));
+    let seen = world.containers[&ReplicaId::new(&web, 1)].clone();
+    for id in [&stray, &nobodys] {
+        world.containers.insert(id.clone(), Seen { addr: None, ..seen.clone() });
+    }
+    world.pass(usize::MAX);
+    assert!(!world.containers.contains_key(&stray) && !world.containers.contains_key(&nobodys));
+    assert_eq!(world.app(&web).next, 10);
+    assert_eq!(world.get::<Gone>(&key::gone(&nobodys.app)).next, 5);
+    assert_eq!(world.next_steps(), "");
 }
 
 #[test]
@@ -458,6 +473,23 @@ fn a_full_network_starts_no_more_than_it_holds() {
     world.scale(&web, 500);
     world.converge(25, 20);
     assert_eq!(world.listed(&web).len(), 125);
+    let lack = plan::lack_of_addresses(&world.desired(), &world.observed(), &web);
+    insta::assert_snapshot!(lack.unwrap(), @"all addresses of web's network are in use");
+    world.scale(&web, 100);
+    assert_eq!(plan::lack_of_addresses(&world.desired(), &world.observed(), &web), None);
+}
+
+#[test]
+fn a_pool_that_is_used_up_is_named() {
+    let mut world = World::new(Addressing::Ports { ip: [127, 0, 0, 1].into(), first: 20_000, last: 20_127 });
+    let (a, b, c) = (app_id("a"), app_id("b"), app_id("c"));
+    for id in [&a, &b, &c] {
+        world.deploy(id, spec(Some(80)), 1, Program::Good);
+    }
+    world.converge(25, 20);
+    let lack = |id| plan::lack_of_addresses(&world.desired(), &world.observed(), id);
+    assert_eq!((lack(&a), lack(&b)), (None, None));
+    insta::assert_snapshot!(lack(&c).unwrap(), @"the pool of addresses is used up: of 2 ranges 2 belong to apps, 0 rest after removed ones, and the host routes the others elsewhere. Remove apps that are not needed, or give the manager a larger pool");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hyper::StatusCode;
 use sc_api::types::Finding;
-use sc_core::plan::Desired;
+use sc_core::plan::{Desired, lack_of_addresses};
 
 use super::{Answer, Api, body};
 use crate::{mirror::STORE, reconcile::ENGINE, view, world::World};
@@ -125,7 +125,13 @@ fn apps(world: &World, desired: &Desired) -> Vec<Finding> {
     for (id, app) in &desired.apps {
         let Some(view) = view::app_view(world, desired, id, app) else { continue };
         if !view.converged {
-            let fix = format!("`sc describe {id}`, `sc logs {id}` and `sc events --app {id}` show more");
+            let lack = lack_of_addresses(desired, &world.observed(), id);
+            let fix = match lack {
+                Some(_) => {
+                    "remove apps that are not needed, or start the manager with a larger --pool (--ports)".to_owned()
+                }
+                None => format!("`sc describe {id}`, `sc logs {id}` and `sc events --app {id}` show more"),
+            };
             findings.push(finding("warning", format!("app {id}"), view.status, fix));
         }
     }

@@ -4,11 +4,13 @@
 
 mod act;
 mod cause;
+mod lacking;
 mod observe;
 pub use observe::ENGINE;
 mod pass;
 mod probing;
 mod tell;
+mod too_large;
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,6 +81,8 @@ impl Reconciler {
             acts: Acts::new(world.clone()),
             networks_gone: Default::default(),
             pace: Pace::default(),
+            too_large: Default::default(),
+            lacking: Default::default(),
             failed: Default::default(),
         };
         let mut changes = world.mirror.changes();
@@ -137,6 +141,8 @@ struct Turns {
     connections: Connections,
     acts: Acts,
     pace: Pace,
+    too_large: too_large::TooLarge,
+    lacking: lacking::Lacking,
     /// Retired ranges whose networks the engine has removed.
     networks_gone: std::collections::BTreeSet<u32>,
     /// The replica that failed last, by app: its last words are the cause of a roll-back.

@@ -7,7 +7,7 @@ use sc_core::{
     plan::{self, Action, Desired, Effects, Why},
     routes,
 };
-use sc_store::{COMMIT_MAX, Expect, Fence, Revision, Snapshot, StoreError, Write};
+use sc_store::{COMMIT_BYTES_MAX, COMMIT_MAX, Expect, Fence, Revision, Snapshot, StoreError, Write};
 use tokio::time::Instant;
 
 use super::{Turns, act::Call, cause, observe, probing, tell};
@@ -33,6 +33,8 @@ impl Turns {
         let Some(fence) = fence else { return };
         let mut desired = (*desired).clone();
         desired.leads_since_ms = desired.leads_since_ms.max(even_since_ms);
+        self.too_large.leave_alone(&mut desired);
+        self.lacking.tell(world, &desired, &observed);
         if desired.epoch == fence.epoch
             && let Err(error) = self.steps(world, fence, desired, &observed).await
         {
@@ -85,6 +87,7 @@ impl Turns {
             let Some((action, why)) = self.complete(world, &desired, action, why).await else { continue };
             let next = self.step(&mut desired, action, why, observed.at);
             let Some(next) = next else { continue };
+            self.too_large.check(world, &desired, &next.effects)?;
             if !batch.fits(&next.effects) {
                 self.commit(world, fence, &mut desired, std::mem::take(&mut batch)).await?;
             }
@@ -92,6 +95,7 @@ impl Turns {
         }
         let documents = routes::routes(&desired, observed);
         for effects in routes::publish(&mut desired, &documents) {
+            self.too_large.check(world, &desired, &effects)?;
             if !batch.fits(&effects) {
                 self.commit(world, fence, &mut desired, std::mem::take(&mut batch)).await?;
             }
@@ -179,6 +183,7 @@ struct Batch {
 impl Batch {
     fn fits(&self, next: &Effects) -> bool {
         self.effects.operations() + next.operations() <= COMMIT_MAX
+            && self.effects.bytes() + next.bytes() <= COMMIT_BYTES_MAX
     }
 
     fn add(&mut self, mut step: Step) {
@@ -214,7 +219,7 @@ pub(crate) fn kind(error: &StoreError) -> &'static str {
     match error {
         StoreError::Conflict => "conflict",
         StoreError::Fenced => "fenced",
-        StoreError::TooLarge { .. } => "too_large",
+        StoreError::TooLarge { .. } | StoreError::TooManyBytes { .. } => "too_large",
         StoreError::Full { .. } => "full",
         StoreError::Unavailable { .. } => "unavailable",
         StoreError::Unknown { .. } => "unknown",

@@ -2,7 +2,7 @@
 
 use sc_core::{
     AppId, ReplicaId,
-    plan::{Desired, DesiredApp},
+    plan::{Desired, DesiredApp, lack_of_addresses},
     records::{Intent, Replica, Rollout},
 };
 
@@ -58,6 +58,9 @@ fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> 
     }
     let current = running().filter(|(_, replica)| app.is_current(replica)).count() as u32;
     if current < app.want() {
+        if let Some(lack) = lack_of_addresses(desired, &world.observed(), id) {
+            return Some(format!("{current} of {} replicas run: {lack}", app.want()));
+        }
         let leader = if world.fence().is_some() { "" } else { " (by the leading manager)" };
         return Some(format!("{} of {} replicas run; the next is about to start{leader}", current, app.want()));
     }

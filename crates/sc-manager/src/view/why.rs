@@ -3,7 +3,7 @@
 use sc_api::types::WhyView;
 use sc_core::{
     AppId,
-    plan::DesiredApp,
+    plan::{DesiredApp, lack_of_addresses},
     records::{Event, UnixMs},
 };
 use sc_scale::Decision;
@@ -21,10 +21,17 @@ pub fn why(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>) -> W
     WhyView {
         app: id.clone(),
         want: decision.as_ref().filter(|_| at.is_some()).map_or(app.want(), |decision| decision.want),
-        text: text(world, id, app, at, decision.as_ref()),
+        text: text(world, id, app, at, decision.as_ref()) + &lack(world, id, at),
         at_ms: decision.as_ref().map_or(at_ms, |decision| decision.at_ms),
         decision,
     }
+}
+
+/// Why there are fewer than wanted now.
+fn lack(world: &World, id: &AppId, at: Option<UnixMs>) -> String {
+    let desired = world.desired().filter(|_| at.is_none());
+    let lack = desired.and_then(|desired| lack_of_addresses(&desired, &world.observed(), id));
+    lack.map_or_else(String::new, |lack| format!(". Not all of them run: {lack}"))
 }
 
 /// The last change of the count before a time, as its event tells.
