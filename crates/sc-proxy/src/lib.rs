@@ -23,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod headers;
+pub mod http1;
 pub mod live;
 pub mod metrics;
 pub mod source;
