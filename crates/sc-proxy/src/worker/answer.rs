@@ -32,10 +32,13 @@ pub(super) enum Refusal {
     Broken,
     /// The client's body broke off.
     BadBody,
+    /// The request's head could be read in two ways.
+    BadHead,
 }
 
 impl Refusal {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    /// Its status, the reason as a word, and a sentence.
+    pub(super) fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad-host", "The request needs one valid Host field."),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here."),
@@ -48,6 +51,7 @@ impl Refusal {
             }
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
+            Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
             Self::BadBody => (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off."),
         }
     }
@@ -55,6 +59,11 @@ impl Refusal {
     /// Whether it is for want of a backend, room or time.
     pub(super) fn is_rejection(self) -> bool {
         self.parts().0 == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// Its status code.
+    pub(super) fn status(self) -> u16 {
+        self.parts().0.as_u16()
     }
 
     /// The answer.

@@ -79,16 +79,16 @@ impl<'a> Attempts<'a> {
             let (mut sender, reused) = match self.connection(&exchange, spare.is_some(), limits.connect).await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    exchange.connect_failed(&error);
-                    self.tried.push(exchange.upstream.backend.serial);
+                    self.not_connected(&mut exchange, &error);
                     continue;
                 }
             };
             let sent = Instant::now();
-            self.sendings += 1;
+            self.count_sending();
             match self.client.phase.wait(limits.response, sender.try_send_request(request)).await {
                 Some(Ok(response)) => {
-                    exchange.answered(response.status().as_u16(), sent.elapsed(), sender);
+                    exchange.answered(response.status().as_u16(), sent.elapsed());
+                    exchange.hold(sender);
                     return Ok((response, exchange));
                 }
                 Some(Err(error)) => request = self.again(error, &mut exchange, spare.as_ref(), reused)?,
@@ -114,7 +114,7 @@ impl<'a> Attempts<'a> {
         (Request::from_parts(parts, first), Some(Spare { method, uri, headers, body }))
     }
 
-    fn count_attempt(&mut self) {
+    pub(super) fn count_attempt(&mut self) {
         self.attempts += 1;
         if self.attempts > 1 {
             self.app.live.count(self.worker.thread, AppSlot::RETRIES);
@@ -128,8 +128,7 @@ impl<'a> Attempts<'a> {
         repeatable: bool,
         timeout: Duration,
     ) -> Result<(Sender, bool), ConnectError> {
-        let longest = if repeatable { self.worker.limits.upstream_idle } else { FRESH };
-        let idle = if self.fresh { None } else { exchange.upstream.take(longest) };
+        let idle = self.longest_idle(repeatable).and_then(|longest| exchange.upstream.senders.take(longest));
         match idle {
             Some(sender) => Ok((sender, true)),
             None => self.worker.connect(&exchange.upstream, timeout).await.map(|sender| (sender, false)),
@@ -150,18 +149,47 @@ impl<'a> Attempts<'a> {
         if error.error().is_user() {
             return Err(Refusal::BadBody);
         }
+        let copy = spare.filter(|_| unsent.is_none() && !error.error().is_parse()).and_then(Spare::request);
+        self.broke(exchange, reused, unsent.is_some(), copy.is_some())?;
+        unsent.or(copy).ok_or(Refusal::Broken)
+    }
+
+    /// How long a connection may have been idle to be used again; none: only a new one will do.
+    pub(super) fn longest_idle(&self, repeatable: bool) -> Option<Duration> {
+        let longest = if repeatable { self.worker.limits.upstream_idle } else { FRESH };
+        (!self.fresh).then_some(longest)
+    }
+
+    pub(super) fn not_connected(&mut self, exchange: &mut Exchange, error: &ConnectError) {
+        exchange.connect_failed(error);
+        self.tried.push(exchange.upstream.backend.serial);
+    }
+
+    pub(super) fn count_sending(&mut self) {
+        self.sendings += 1;
+    }
+
+    /// A sending broke off with no byte of an answer. `unsent`: certainly nothing of the request arrived; `repeatable`: it is
+    /// idempotent and still at hand. Whether it may be sent again.
+    pub(super) fn broke(
+        &mut self,
+        exchange: &mut Exchange,
+        reused: bool,
+        unsent: bool,
+        repeatable: bool,
+    ) -> Result<(), Refusal> {
         if reused {
             self.fresh = true;
         } else {
-            self.tried.push(backend.serial);
+            self.tried.push(exchange.upstream.backend.serial);
             exchange.failed();
         }
-        if let Some(request) = unsent {
+        if unsent {
             self.sendings -= 1;
-            return Ok(request);
+            return Ok(());
         }
-        let spare = spare.filter(|_| self.sendings < SENDINGS && !error.error().is_parse());
-        spare.and_then(Spare::request).filter(|_| self.within_budget()).ok_or(Refusal::Broken)
+        let again = repeatable && self.sendings < SENDINGS && self.within_budget();
+        if again { Ok(()) } else { Err(Refusal::Broken) }
     }
 
     fn within_budget(&self) -> bool {
@@ -170,7 +198,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Takes a place with a backend, waiting in line where there is none.
-    async fn acquire(&mut self, repeatable: bool) -> Result<(Exchange, Timeouts), Refusal> {
+    pub(super) async fn acquire(&mut self, repeatable: bool) -> Result<(Exchange, Timeouts), Refusal> {
         loop {
             let table = self.worker.table();
             let app = table.app(&self.app.live.id).map(|app| &table.apps[app]).ok_or(Refusal::NoRoute)?;
@@ -257,9 +285,9 @@ impl Spare {
 }
 
 /// An app's bounds of time for one attempt.
-struct Timeouts {
-    connect: Duration,
-    response: Duration,
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
 }
 
 impl Timeouts {

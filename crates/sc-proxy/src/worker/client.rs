@@ -62,6 +62,18 @@ impl Phase {
         self.enter(IDLE, ticks(limit));
     }
 
+    /// A request's first byte has come, unless it came before.
+    pub(super) fn begins(&self, limit: Duration) {
+        if self.phase.load(Relaxed) == IDLE {
+            self.enter(HEAD, ticks(limit));
+        }
+    }
+
+    /// The connection is being closed.
+    pub(super) fn ends(&self, limit: Duration) {
+        self.enter(HEAD, ticks(limit));
+    }
+
     /// A request is being worked on; no limit of ours.
     pub(super) fn busy(&self) {
         self.enter(BUSY, u32::MAX);
@@ -126,6 +138,7 @@ pub(super) async fn tick(worker: Rc<Worker>) {
             }
         }
         worker.close_idle_upstreams();
+        worker.set_date();
     }
 }
 
@@ -139,6 +152,17 @@ pub(super) struct Client {
     pub(super) phase: Arc<Phase>,
 }
 
+impl Client {
+    /// A client whose connection is new.
+    pub(super) fn new(worker: &Worker, peer: SocketAddr) -> Self {
+        let phase = Arc::new(Phase::default());
+        phase.idle(worker.limits.idle_timeout);
+        let ip = peer.ip().to_canonical();
+        let text = HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters");
+        Self { text, trusted: worker.trust.iter().any(|range| range.contains(ip)), phase }
+    }
+}
+
 /// A client's connection: bytes both ways, plain or deciphered.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
@@ -146,14 +170,8 @@ impl Transport for TcpStream {}
 
 /// Serves one connection with hyper until it ends. `read`: what was read from it already.
 pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transport, read: Bytes, peer: SocketAddr) {
-    let phase = Arc::new(Phase::default());
-    phase.idle(worker.limits.idle_timeout);
-    let ip = peer.ip().to_canonical();
-    let client = Rc::new(Client {
-        text: HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters"),
-        trusted: worker.trust.iter().any(|range| range.contains(ip)),
-        phase: phase.clone(),
-    });
+    let client = Rc::new(Client::new(&worker, peer));
+    let phase = client.phase.clone();
     let head = ticks(worker.limits.head_timeout);
     let io = Io { inner: TokioIo::new(stream), read, phase: phase.clone(), head };
     let service = {
@@ -161,18 +179,24 @@ pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transpor
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
     };
     let builder = builder(&worker.limits);
-    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
-    let mut registered = None;
-    let ended = poll_fn(|cx| {
-        registered.get_or_insert_with(|| Registered::new(&worker, &phase, cx));
-        if phase.is_over() {
-            return Poll::Ready(Ok(()));
-        }
-        connection.as_mut().poll(cx)
-    });
-    if let Err(error) = ended.await {
+    let connection = builder.serve_connection(io, service).with_upgrades();
+    if let Some(Err(error)) = until_over(&worker, &phase, connection).await {
         tracing::debug!(%peer, %error, "a client's connection ended early");
     }
+}
+
+/// Runs a connection until it ends, or its time is over.
+pub(super) async fn until_over<F: Future>(worker: &Rc<Worker>, phase: &Arc<Phase>, connection: F) -> Option<F::Output> {
+    let mut connection = pin!(connection);
+    let mut registered = None;
+    poll_fn(|cx| {
+        registered.get_or_insert_with(|| Registered::new(worker, phase, cx));
+        if phase.is_over() {
+            return Poll::Ready(None);
+        }
+        connection.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 /// hyper's part of a connection. Its own timer stays off: [`Phase`] does that.

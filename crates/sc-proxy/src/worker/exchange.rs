@@ -35,13 +35,17 @@ impl Exchange {
         Self { worker: worker.clone(), app: app.clone(), upstream, sender: None, class: NO_ANSWER, trial }
     }
 
-    /// The head of the answer has come, so long after the request was sent. `sender` is kept until the body has come too.
-    pub(super) fn answered(&mut self, status: u16, after: Duration, sender: Sender) {
+    /// The head of the answer has come, so long after the request was sent.
+    pub(super) fn answered(&mut self, status: u16, after: Duration) {
         let backend = &self.upstream.backend;
         backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
         backend.succeeded();
         self.class = class_of(status);
         self.trial = false;
+    }
+
+    /// Keeps hyper's side of the connection until the body has come too.
+    pub(super) fn hold(&mut self, sender: Sender) {
         self.sender = Some(sender);
     }
 

@@ -73,6 +73,9 @@ pub(crate) struct Worker {
     upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
     apps: RefCell<HashMap<u64, Rc<LocalApp>>>,
     clients: Clients,
+    buffers: fast::Buffers,
+    /// The time as a `Date` field has it.
+    date: RefCell<Rc<[u8]>>,
     /// Client connections and streams that are open.
     open: Cell<usize>,
     closed: tokio::sync::Notify,
@@ -136,6 +139,8 @@ impl Worker {
             upstreams: RefCell::default(),
             apps: RefCell::default(),
             clients: Clients::default(),
+            buffers: fast::Buffers::default(),
+            date: RefCell::new(date()),
             open: Cell::new(0),
             closed: tokio::sync::Notify::new(),
             stopping: Cell::new(false),
@@ -187,6 +192,13 @@ impl Worker {
         self.apps.borrow_mut().entry(app.live.serial).or_insert_with(new).clone()
     }
 
+    fn set_date(&self) {
+        let now = date();
+        if *self.date.borrow() != now {
+            self.date.replace(now);
+        }
+    }
+
     /// Milliseconds since the epoch.
     fn millis(&self) -> u64 {
         self.shared.micros(Instant::now()) / 1_000
@@ -207,6 +219,10 @@ impl Worker {
             self.closed.notified().await;
         }
     }
+}
+
+fn date() -> Rc<[u8]> {
+    httpdate::fmt_http_date(std::time::SystemTime::now()).into_bytes().into()
 }
 
 /// Counts an open connection or stream until it is dropped.

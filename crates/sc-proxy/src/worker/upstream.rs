@@ -15,19 +15,78 @@ use tokio::net::TcpStream;
 use super::{Worker, body::ToBackend};
 use crate::live::{Backend, BackendSlot};
 
-/// A connection to a backend, ready for a request.
+/// hyper's side of a connection to a backend, ready for a request.
 pub(super) type Sender = SendRequest<ToBackend>;
 
 /// One backend and this thread's idle connections to it. Kept by the backend's serial number, so a connection never serves
 /// another replica that got the same address.
 pub(crate) struct Upstream {
     pub(super) backend: Arc<Backend>,
-    idle: RefCell<Vec<Idle>>,
+    /// Those that hyper drives.
+    pub(super) senders: Pool<Sender>,
+    /// Those of the proxy's own HTTP/1.1.
+    pub(super) sockets: Pool<TcpStream>,
 }
 
-struct Idle {
-    sender: Sender,
+/// Idle connections, the one used last at the end.
+pub(super) struct Pool<C>(RefCell<Vec<Idle<C>>>);
+
+struct Idle<C> {
+    connection: C,
     since: Instant,
+}
+
+/// What is kept in a [`Pool`].
+pub(super) trait Connection {
+    /// The other side has closed it, or spoke when it had nothing to say.
+    fn is_over(&self) -> bool;
+}
+
+impl Connection for Sender {
+    fn is_over(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+impl Connection for TcpStream {
+    /// No system call while nothing has come: the runtime knows.
+    fn is_over(&self) -> bool {
+        !matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl<C: Connection> Pool<C> {
+    fn new() -> Self {
+        Self(RefCell::default())
+    }
+
+    /// The connection used last, if it has been idle for no longer than `longest`.
+    pub(super) fn take(&self, longest: Duration) -> Option<C> {
+        let mut idle = self.0.borrow_mut();
+        while let Some(last) = idle.pop() {
+            if last.connection.is_over() {
+                continue;
+            }
+            if last.since.elapsed() > longest {
+                idle.push(last);
+                return None;
+            }
+            return Some(last.connection);
+        }
+        None
+    }
+
+    fn keep(&self, connection: C, most: usize) {
+        let mut idle = self.0.borrow_mut();
+        if idle.len() < most {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    fn close_idle(&self, longest: Duration, now: Instant) {
+        let stays = |idle: &Idle<C>| !idle.connection.is_over() && now.saturating_duration_since(idle.since) < longest;
+        self.0.borrow_mut().retain(stays);
+    }
 }
 
 /// Why no connection could be made.
@@ -48,24 +107,16 @@ impl Upstream {
 
     /// Closes all idle connections; false, since it is not to be kept.
     pub(super) fn close(&self) -> bool {
-        self.idle.borrow_mut().clear();
+        self.senders.0.borrow_mut().clear();
+        self.sockets.0.borrow_mut().clear();
         false
     }
 
-    /// The connection used last, if it has been idle for no longer than `longest`.
-    pub(super) fn take(&self, longest: Duration) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(last) = idle.pop() {
-            if last.sender.is_closed() {
-                continue;
-            }
-            if last.since.elapsed() > longest {
-                idle.push(last);
-                return None;
-            }
-            return Some(last.sender);
+    /// Keeps a connection of the proxy's own for later.
+    pub(super) fn keep(&self, socket: TcpStream, most: usize) {
+        if self.is_listed() {
+            self.sockets.keep(socket, most);
         }
-        None
     }
 
     /// Keeps a connection for later. One that is not through with its last request is waited for.
@@ -74,53 +125,48 @@ impl Upstream {
             return;
         }
         if sender.is_ready() {
-            return self.keep(sender, most);
+            return self.senders.keep(sender, most);
         }
         let (upstream, mut sender) = (self.clone(), sender);
         tokio::task::spawn_local(async move {
             if sender.ready().await.is_ok() && upstream.is_listed() {
-                upstream.keep(sender, most);
+                upstream.senders.keep(sender, most);
             }
         });
-    }
-
-    fn keep(&self, sender: Sender, most: usize) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < most {
-            idle.push(Idle { sender, since: Instant::now() });
-        }
-    }
-
-    fn close_idle(&self, longest: Duration, now: Instant) {
-        let fresh = |idle: &Idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < longest;
-        self.idle.borrow_mut().retain(fresh);
     }
 }
 
 impl Worker {
     /// This thread's side of a backend.
     pub(super) fn upstream(&self, backend: &Arc<Backend>) -> Rc<Upstream> {
-        let new = || Rc::new(Upstream { backend: backend.clone(), idle: RefCell::default() });
+        let new = || Rc::new(Upstream { backend: backend.clone(), senders: Pool::new(), sockets: Pool::new() });
         self.upstreams.borrow_mut().entry(backend.serial).or_insert_with(new).clone()
     }
 
-    /// Opens a connection; a task of its own drives it until it closes.
+    /// Opens a connection for hyper; a task of its own drives it until it closes.
     pub(super) async fn connect(&self, upstream: &Upstream, timeout: Duration) -> Result<Sender, ConnectError> {
+        let stream = self.dial(upstream, timeout).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    /// Opens a connection.
+    pub(super) async fn dial(&self, upstream: &Upstream, timeout: Duration) -> Result<TcpStream, ConnectError> {
         let backend = &upstream.backend;
         let connecting = tokio::time::timeout(timeout, TcpStream::connect(backend.addr));
         let stream = connecting.await.map_err(|_| ConnectError::Late(timeout))??;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         backend.shard(self.thread).counts.write(|w| w.add(BackendSlot::CONNECTS, 1));
-        tokio::task::spawn_local(connection.with_upgrades());
-        Ok(sender)
+        Ok(stream)
     }
 
     /// Closes what has been idle for too long.
     pub(super) fn close_idle_upstreams(&self) {
         let now = Instant::now();
         for upstream in self.upstreams.borrow().values() {
-            upstream.close_idle(self.limits.upstream_idle, now);
+            upstream.senders.close_idle(self.limits.upstream_idle, now);
+            upstream.sockets.close_idle(self.limits.upstream_idle, now);
         }
     }
 }

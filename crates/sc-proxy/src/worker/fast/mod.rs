@@ -1,15 +1,116 @@
 //! The proxy's own HTTP/1.1, for all that is plain. What is not is handed to hyper with the bytes that were read.
+//!
+//! ```text
+//!  read ─▶ ask: head judged, routed, written as it goes on ─┬─▶ relay: attempts, upload ⇄ download ─▶ read
+//!                                                           └─▶ hyper, for the rest of the connection
+//! ```
+//!
+//! One task per connection does everything; where two things can happen at once (a body each way, a client that leaves) they
+//! are polled one after the other. A connection that is idle has no buffer.
 
-use std::{net::SocketAddr, rc::Rc};
+mod ask;
+mod buffer;
+mod download;
+mod refuse;
+mod relay;
+mod upload;
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
 
+pub(super) use self::buffer::Buffers;
+use self::{
+    ask::Next,
+    buffer::Buf,
+    relay::{After, Relay},
+};
 use super::{
     Open, Worker,
-    client::{self, Transport},
+    answer::Refusal,
+    client::{self, Client, Transport, until_over},
 };
 
+/// How long a client that is still sending may take to see that we have closed.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Serves one connection until it ends.
-pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, stream: T, peer: SocketAddr) {
-    client::serve(worker, open, stream, Bytes::new(), peer).await;
+pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, peer: SocketAddr) {
+    let client = Client::new(&worker, peer);
+    let mut input = Buf::default();
+    let odd = until_over(&worker, &client.phase, connection(&worker, &client, &mut stream, &mut input)).await;
+    if odd == Some(End::Odd) {
+        let read = Bytes::copy_from_slice(input.filled());
+        drop(input);
+        Box::pin(client::serve(worker, open, stream, read, peer)).await;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is over.
+    Over,
+    /// What comes next is hyper's.
+    Odd,
+}
+
+async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut T, input: &mut Buf) -> End {
+    loop {
+        let after = match next(worker, client, stream, input).await {
+            None => return End::Over,
+            Some(Next::HandOver) => return End::Odd,
+            Some(Next::Serve(ask)) => {
+                client.phase.busy();
+                Relay { worker, client, stream, input }.run(ask).await
+            }
+            Some(Next::Refuse | Next::Read) => refuse(worker, client, stream, input).await,
+        };
+        match after {
+            After::Keep => client.phase.idle(worker.limits.idle_timeout),
+            After::Close => {
+                let _ = stream.shutdown().await;
+                return End::Over;
+            }
+            After::Linger => {
+                linger(worker, client, stream).await;
+                return End::Over;
+            }
+            After::Drop => return End::Over,
+        }
+    }
+}
+
+/// Reads until there is a request, or something that is none. Nothing when the connection has ended.
+async fn next<T: Transport>(worker: &Worker, client: &Client, stream: &mut T, input: &mut Buf) -> Option<Next> {
+    loop {
+        if !input.is_empty() {
+            match ask::read(worker, client, input) {
+                Next::Read => {}
+                next => return Some(next),
+            }
+        }
+        match poll_fn(|cx| input.poll_fill(&worker.buffers, false, cx, stream)).await {
+            Ok(1..) => client.phase.begins(worker.limits.head_timeout),
+            _ => return None,
+        }
+    }
+}
+
+async fn refuse<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut T, input: &mut Buf) -> After {
+    let unrouted = &worker.shared.unrouted[worker.thread].0;
+    unrouted.store(unrouted.load(Relaxed) + 1, Relaxed);
+    let text = refuse::text(Refusal::BadHead, &worker.date.borrow(), false, true);
+    let written = Relay { worker, client, stream, input }.write(&text).await;
+    if written { After::Linger } else { After::Drop }
+}
+
+/// Closes, but reads on for a while: bytes that nobody reads would reset the connection, and the answer with it.
+async fn linger<T: Transport>(worker: &Worker, client: &Client, stream: &mut T) {
+    client.phase.ends(LINGER);
+    let _ = stream.shutdown().await;
+    let mut rest = Buf::default();
+    while let Ok(n @ 1..) = poll_fn(|cx| rest.poll_fill(&worker.buffers, false, cx, stream)).await {
+        rest.consume(n);
+    }
 }

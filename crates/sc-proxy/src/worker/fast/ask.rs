@@ -1,0 +1,83 @@
+//! From the bytes of a request to what is asked for: read, routed, and its head written as it goes on. Nothing waits here.
+
+use std::rc::Rc;
+
+use super::{buffer::Buf, upload::Upload};
+use crate::{
+    http1::{Encoding, Framing, From, Request, Verdict, fields, forward_request, judge},
+    table::{normal_host, normal_path, strip_prefix},
+    worker::{LocalApp, Worker, client::Client},
+};
+
+/// A request that is served here.
+pub(super) struct Ask {
+    pub(super) app: Rc<LocalApp>,
+    pub(super) upload: Upload,
+    /// Its method is HEAD.
+    pub(super) is_head: bool,
+    /// It may be sent again when its fate is unknown.
+    pub(super) is_idempotent: bool,
+    /// The connection ends after it.
+    pub(super) close: bool,
+    pub(super) takes_trailers: bool,
+}
+
+/// What is to be done with the bytes that were read.
+pub(super) enum Next {
+    /// Read more.
+    Read,
+    /// Serve this.
+    Serve(Ask),
+    /// Leave it to hyper.
+    HandOver,
+    /// Refuse it and close.
+    Refuse,
+}
+
+/// Reads the request at the start of `input`.
+pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
+    let mut room = fields();
+    let (ask, len) = match judge(input.filled(), worker.limits.head_fields, &mut room) {
+        Verdict::Partial if input.is_full() => return Next::HandOver,
+        Verdict::Partial => return Next::Read,
+        Verdict::Odd => return Next::HandOver,
+        Verdict::Bad => return Next::Refuse,
+        Verdict::Plain(request) => match route(worker, client, &request) {
+            Some(ask) => (ask, request.len),
+            None => return Next::HandOver,
+        },
+    };
+    input.consume(len);
+    Next::Serve(ask)
+}
+
+fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Ask> {
+    let host = normal_host(request.host)?;
+    let path = normal_path(request.path());
+    let table = worker.table();
+    let found = table.routes.find(&host, &path)?;
+    let app = &table.apps[found.app];
+    let mut head = worker.buffers.text();
+    let from = From { address: client.text.as_bytes(), trusted: client.trusted };
+    if found.strip == 0 {
+        forward_request(request, request.target, from, &mut head);
+    } else {
+        let path = strip_prefix(&path, found.strip);
+        let target = request.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"));
+        forward_request(request, &target, from, &mut head);
+    }
+    let encoding = match request.body {
+        Framing::Chunked => Encoding::Chunked { trailers: request.has_trailers },
+        _ => Encoding::Plain,
+    };
+    let is_idempotent = request.is_idempotent();
+    let keep = if is_idempotent { worker.limits.replay_bytes } else { 0 };
+    Some(Ask {
+        app: worker.local(app),
+        upload: Upload::new(head, request.body, encoding, keep, request.expects),
+        is_head: request.method == "HEAD",
+        is_idempotent,
+        close: request.close,
+        takes_trailers: request.takes_trailers,
+    })
+}

@@ -1,0 +1,155 @@
+//! Buffers of a thread: a connection has one only while there is something in it.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Enough for nearly all heads, and for small bodies with them.
+pub(super) const SMALL: usize = 16 * 1024;
+/// For what is known to be large: fewer system calls.
+const LARGE: usize = 64 * 1024;
+/// How many of each size are kept for later.
+const KEPT: usize = 64;
+/// A text that has grown beyond this is not kept.
+const TEXT_MAX: usize = 64 * 1024;
+
+/// Buffers that are free.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    small: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
+    texts: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    fn take(&self, size: usize) -> Box<[u8]> {
+        let free = if size == SMALL { &self.small } else { &self.large };
+        free.borrow_mut().pop().unwrap_or_else(|| vec![0; size].into())
+    }
+
+    fn give_back(&self, bytes: Box<[u8]>) {
+        let free = match bytes.len() {
+            SMALL => &self.small,
+            LARGE => &self.large,
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < KEPT {
+            free.push(bytes);
+        }
+    }
+
+    /// An empty text to write to.
+    pub(super) fn text(&self) -> Vec<u8> {
+        self.texts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// A text that is done with.
+    pub(super) fn give_back_text(&self, mut text: Vec<u8>) {
+        let mut texts = self.texts.borrow_mut();
+        if texts.len() < KEPT && text.capacity() <= TEXT_MAX {
+            text.clear();
+            texts.push(text);
+        }
+    }
+}
+
+/// Bytes that were read and not yet used. It owns a buffer only while there are some.
+#[derive(Default)]
+pub(super) struct Buf {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buf {
+    /// What is there.
+    pub(super) fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Nothing more can be read before something is used.
+    pub(super) fn is_full(&self) -> bool {
+        self.start == 0 && self.end == self.bytes.len() && self.end > 0
+    }
+
+    /// So many bytes were used.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Gives the buffer back if there is nothing in it.
+    pub(super) fn rest(&mut self, buffers: &Buffers) {
+        if self.is_empty() && !self.bytes.is_empty() {
+            buffers.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
+
+    /// Reads more. Gives 0 at the end of the stream. It must not be full. `large`: much more is to come.
+    pub(super) fn poll_fill(
+        &mut self,
+        buffers: &Buffers,
+        large: bool,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<usize>> {
+        self.make_room(buffers, if large { LARGE } else { SMALL });
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
+        let read = Pin::new(from).poll_read(cx, &mut room);
+        let n = room.filled().len();
+        if !matches!(read, Poll::Ready(Ok(()))) || n == 0 {
+            self.rest(buffers);
+        }
+        ready!(read)?;
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn make_room(&mut self, buffers: &Buffers, size: usize) {
+        if self.bytes.len() < size {
+            let mut bytes = buffers.take(size);
+            let held = self.end - self.start;
+            bytes[..held].copy_from_slice(self.filled());
+            buffers.give_back(std::mem::replace(&mut self.bytes, bytes));
+            (self.start, self.end) = (0, held);
+        } else if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_buffer_is_held_only_while_it_holds_something() {
+        let (buffers, mut buf) = (Buffers::default(), Buf::default());
+        let text = vec![7u8; SMALL + 10];
+        let mut source = &text[..];
+        let mut fill = async |buf: &mut Buf, large| {
+            std::future::poll_fn(|cx| buf.poll_fill(&buffers, large, cx, &mut source)).await.unwrap()
+        };
+        assert_eq!(fill(&mut buf, false).await, SMALL);
+        assert!(buf.is_full());
+        buf.consume(SMALL - 5);
+        assert_eq!(fill(&mut buf, true).await, 10);
+        assert!(buf.filled() == [7; 15] && buf.bytes.len() == LARGE);
+        buf.consume(15);
+        assert_eq!(fill(&mut buf, false).await, 0);
+        assert!(buf.bytes.is_empty() && buffers.large.borrow().len() == 1 && buffers.small.borrow().len() == 1);
+    }
+}

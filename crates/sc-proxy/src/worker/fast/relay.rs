@@ -1,0 +1,252 @@
+//! One request: sent until there is an answer or a reason why there is none, and the answer passed on.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Instant,
+};
+
+use tokio::net::TcpStream;
+
+use super::{
+    ask::Ask,
+    buffer::Buf,
+    download::{Download, Failure, Manner},
+    refuse,
+};
+use crate::{
+    live::{AppSlot, class_of},
+    worker::{
+        LocalApp, Worker,
+        answer::Refusal,
+        attempt::Attempts,
+        client::{Client, Transport},
+        exchange::Exchange,
+    },
+};
+
+/// A client's connection with one request on it.
+pub(super) struct Relay<'a, T> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) client: &'a Client,
+    pub(super) stream: &'a mut T,
+    pub(super) input: &'a mut Buf,
+}
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It can serve another request.
+    Keep,
+    /// It was promised to end; the client has everything.
+    Close,
+    /// It ends, and the client may still be sending.
+    Linger,
+    /// It is dead.
+    Drop,
+}
+
+/// Why a request has no answer of a backend.
+enum Ended {
+    Gone,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl<T: Transport> Relay<'_, T> {
+    /// Serves one request.
+    pub(super) async fn run(&mut self, mut ask: Ask) -> After {
+        let started = Instant::now();
+        ask.app.live.count(self.worker.thread, AppSlot::ARRIVALS);
+        let mut download = Download::new(self.worker.buffers.text());
+        let after = match self.send(&mut ask, &mut download, started).await {
+            Ok((status, exchange, backend)) => {
+                count(self.worker, &ask.app, status, started);
+                self.pass_on(&mut ask, &mut download, exchange, backend).await
+            }
+            Err(Ended::Gone) => After::Drop,
+            Err(Ended::Refused(refusal)) => {
+                if refusal.is_rejection() {
+                    ask.app.live.count(self.worker.thread, AppSlot::REJECTED);
+                }
+                count(self.worker, &ask.app, refusal.status(), started);
+                self.refuse(&ask, refusal).await
+            }
+        };
+        self.worker.buffers.give_back_text(ask.upload.into_text());
+        self.worker.buffers.give_back_text(download.into_text());
+        after
+    }
+
+    /// Sends the request until the head of an answer has come; the rules are those of [`Attempts`].
+    async fn send(
+        &mut self,
+        ask: &mut Ask,
+        download: &mut Download,
+        started: Instant,
+    ) -> Result<(u16, Exchange, TcpStream), Ended> {
+        let (app, client) = (ask.app.clone(), self.client);
+        let mut attempts = Attempts::new(self.worker, client, &app, started);
+        loop {
+            let idempotent = ask.is_idempotent;
+            let (mut exchange, limits) = self.unless_gone(ask, attempts.acquire(idempotent)).await??;
+            attempts.count_attempt();
+            let used = attempts.longest_idle(idempotent).and_then(|longest| exchange.upstream.sockets.take(longest));
+            let reused = used.is_some();
+            let mut backend = match used {
+                Some(socket) => socket,
+                None => match self.unless_gone(ask, self.worker.dial(&exchange.upstream, limits.connect)).await? {
+                    Ok(socket) => socket,
+                    Err(error) => {
+                        attempts.not_connected(&mut exchange, &error);
+                        continue;
+                    }
+                },
+            };
+            let sent = Instant::now();
+            attempts.count_sending();
+            let head = self.head(ask, download, &mut backend);
+            let failure = match client.phase.wait(limits.response, head).await {
+                Some(Ok(status)) => {
+                    exchange.answered(status, sent.elapsed());
+                    return Ok((status, exchange, backend));
+                }
+                Some(Err(failure)) => failure,
+                None => {
+                    exchange.failed();
+                    return Err(Refusal::Late.into());
+                }
+            };
+            match failure {
+                Failure::Gone => return Err(Ended::Gone),
+                Failure::BadBody => return Err(Refusal::BadBody.into()),
+                Failure::Silent | Failure::Broken => {}
+            }
+            let again = failure == Failure::Silent && idempotent && ask.upload.is_kept();
+            attempts.broke(&mut exchange, reused, ask.upload.is_unsent(), again)?;
+            ask.upload.rewind();
+            download.forget();
+        }
+    }
+
+    /// Sends, and waits for the head of the answer.
+    async fn head(&mut self, ask: &mut Ask, download: &mut Download, backend: &mut TcpStream) -> Result<u16, Failure> {
+        let (worker, phase) = (self.worker, &*self.client.phase);
+        let date = worker.date.borrow().clone();
+        let (to_head, takes_trailers) = (ask.is_head, ask.takes_trailers);
+        poll_fn(|cx| {
+            if !ask.upload.is_sent() {
+                if !ask.upload.is_whole() && self.input.is_empty() && ask.upload.takes_100() {
+                    download.say(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                let client = (&mut *self.stream, &mut *self.input);
+                let _ = ask.upload.poll(cx, client, backend, (&worker.buffers, phase))?;
+            }
+            let close = ask.close || worker.stopping.get();
+            let manner = Manner { to_head, takes_trailers, close, date: &date };
+            match download.poll_head(cx, self.stream, backend, &worker.buffers, manner) {
+                Poll::Pending if ask.upload.is_whole() && self.is_gone(cx) => Poll::Ready(Err(Failure::Gone)),
+                other => other,
+            }
+        })
+        .await
+    }
+
+    /// Passes the answer on, and the rest of the request meanwhile.
+    async fn pass_on(
+        &mut self,
+        ask: &mut Ask,
+        download: &mut Download,
+        exchange: Exchange,
+        backend: TcpStream,
+    ) -> After {
+        let (worker, phase) = (self.worker, &*self.client.phase);
+        let (mut exchange, mut backend) = (Some(exchange), Some(backend));
+        let mut release = |download: &Download, sent: bool, backend: &mut Option<TcpStream>| {
+            if let (Some(exchange), Some(backend)) = (exchange.take(), backend.take()) {
+                let upstream = exchange.upstream.clone();
+                drop(exchange);
+                if sent && download.is_reusable() {
+                    upstream.keep(backend, worker.limits.upstream_idle_max);
+                }
+            }
+        };
+        if download.absorb_first().is_err() {
+            return After::Drop;
+        }
+        if download.is_whole() {
+            release(download, ask.upload.is_sent(), &mut backend);
+        }
+        let passed = poll_fn(|cx| {
+            if let Some(backend) = backend.as_mut().filter(|_| !ask.upload.is_sent()) {
+                let client = (&mut *self.stream, &mut *self.input);
+                let _ = ask.upload.poll(cx, client, backend, (&worker.buffers, phase))?;
+            }
+            match download.poll_body(cx, self.stream, backend.as_mut(), (&worker.buffers, phase)) {
+                Poll::Pending if ask.upload.is_whole() && self.is_gone(cx) => Poll::Ready(Err(Failure::Gone)),
+                other => other,
+            }
+        });
+        if passed.await.is_err() {
+            return After::Drop;
+        }
+        release(download, ask.upload.is_sent(), &mut backend);
+        match (ask.upload.is_whole(), ask.close || worker.stopping.get()) {
+            (false, _) => After::Linger,
+            (true, true) => After::Close,
+            (true, false) => After::Keep,
+        }
+    }
+
+    async fn refuse(&mut self, ask: &Ask, refusal: Refusal) -> After {
+        let keep = ask.upload.is_whole() && !ask.close && !self.worker.stopping.get();
+        let text = refuse::text(refusal, &self.worker.date.borrow(), ask.is_head, !keep);
+        let after = if keep { After::Keep } else { After::Linger };
+        if self.write(&text).await { after } else { After::Drop }
+    }
+
+    /// Writes something of the proxy's own. False when the client has left.
+    pub(super) async fn write(&mut self, text: &[u8]) -> bool {
+        let mut download = Download::new(text.to_vec());
+        let buffers = (&self.worker.buffers, &*self.client.phase);
+        poll_fn(|cx| download.poll_body(cx, self.stream, None, buffers)).await.is_ok()
+    }
+
+    /// Waits for something, but not for a client that has left. A client with a body to send is not watched: nothing of it is
+    /// read before a backend takes it.
+    async fn unless_gone<F: Future>(&mut self, ask: &Ask, future: F) -> Result<F::Output, Ended> {
+        let watched = ask.upload.is_whole();
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if watched && self.is_gone(cx) => Poll::Ready(Err(Ended::Gone)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Whether the client has left. What it sends meanwhile is its next request.
+    fn is_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        while !self.input.is_full() {
+            match self.input.poll_fill(&self.worker.buffers, false, cx, self.stream) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return true,
+            }
+        }
+        false
+    }
+}
+
+fn count(worker: &Worker, app: &LocalApp, status: u16, started: Instant) {
+    let shard = app.live.shard(worker.thread);
+    shard.counts.write(|w| w.add(AppSlot::ANSWERS + class_of(status), 1));
+    shard.duration.record(started.elapsed().as_nanos() as u64);
+}
