@@ -1,0 +1,1 @@
+"""The parts of loadtest/peers: processes, the proxies, the loads, the cases, the report."""
