@@ -39,9 +39,11 @@ pub struct Cloud {
     pub api: SocketAddr,
     /// Ports and addresses of its own.
     pub slot: Slot,
-    admin: SocketAddr,
+    /// Where the proxy's stats are.
+    pub admin: SocketAddr,
     engine: Vec<String>,
-    more: Vec<String>,
+    /// Further arguments of `sc up`.
+    pub more: Vec<String>,
     folder: TempDir,
     parts: Parts,
 }
@@ -65,9 +67,15 @@ impl Cloud {
 
     /// The same with further arguments for `sc up`.
     pub async fn docker_with(arguments: &[&str]) -> Self {
+        let cloud = Self::docker_not_yet(arguments);
+        cloud.up().await.ok();
+        cloud
+    }
+
+    /// The same, and `sc up` is still to be run.
+    pub fn docker_not_yet(arguments: &[&str]) -> Self {
         let mut cloud = Self::new(Parts::Docker);
         cloud.more = arguments.iter().map(|&word| word.to_owned()).collect();
-        cloud.up().await.ok();
         cloud
     }
 

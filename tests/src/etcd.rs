@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{poll, secs, slot::Slot};
+use crate::{Out, poll, programs::run, secs, slot::Slot};
 
 /// An etcd member with its data folder. Dropping it ends it.
 pub struct Etcd {
@@ -15,19 +15,39 @@ pub struct Etcd {
     client: SocketAddr,
     peer: SocketAddr,
     child: Option<Child>,
+    scheme: &'static str,
+    more: Vec<String>,
+    tls: Vec<String>,
+}
+
+/// Runs `etcdctl` with these options against it.
+pub async fn ctl(url: &str, options: &[String], words: &[&str]) -> Out {
+    let mut command = Command::new("etcdctl");
+    command.args(["--endpoints", url]).args(options).args(words).env("ETCDCTL_API", "3");
+    run(&mut command, secs(10)).await
 }
 
 impl Etcd {
     /// Starts one with its data below `folder`.
     pub async fn start(slot: &Slot, folder: PathBuf) -> Self {
-        let mut etcd = Self { folder, client: slot.addr(), peer: slot.addr(), child: None };
+        Self::start_as(slot, folder, "http", Vec::new(), Vec::new()).await
+    }
+
+    /// The same with TLS: `more` are its own arguments about that, `tls` those of `etcdctl`.
+    pub async fn start_with_tls(slot: &Slot, folder: PathBuf, more: Vec<String>, tls: Vec<String>) -> Self {
+        Self::start_as(slot, folder, "https", more, tls).await
+    }
+
+    async fn start_as(slot: &Slot, folder: PathBuf, scheme: &'static str, more: Vec<String>, tls: Vec<String>) -> Self {
+        let (client, peer) = (slot.addr(), slot.addr());
+        let mut etcd = Self { folder, client, peer, child: None, scheme, more, tls };
         etcd.resume().await;
         etcd
     }
 
     /// Its client URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.client)
+        format!("{}://{}", self.scheme, self.client)
     }
 
     /// SIGKILL.
@@ -57,6 +77,7 @@ impl Etcd {
             ])
             .arg("--data-dir")
             .arg(&self.folder)
+            .args(&self.more)
             // One disk for everything on a test machine: a slow fsync must not cost the leadership.
             .args(["--heartbeat-interval", "200", "--election-timeout", "2000"])
             .stdin(Stdio::null())
@@ -66,13 +87,8 @@ impl Etcd {
             .spawn();
         self.child = Some(child.expect("etcd is installed (Debian: etcd-server)"));
         poll(secs(30), "etcd to answer", async || {
-            let out = Command::new("etcdctl")
-                .args(["--endpoints", &client, "endpoint", "health"])
-                .env("ETCDCTL_API", "3")
-                .output()
-                .await;
             TcpStream::connect(self.client).await.ok()?;
-            out.is_ok_and(|out| out.status.success()).then_some(())
+            (ctl(&client, &self.tls, &["endpoint", "health"]).await.code == 0).then_some(())
         })
         .await;
     }

@@ -1,6 +1,7 @@
 //! What the tests of the whole stand on: an installation of their own ([`Cloud`]), a load with exact accounting
 //! ([`Load`]), programs and Docker to drive, and waiting that ends.
 
+pub mod certificates;
 pub mod cloud;
 pub mod docker;
 pub mod etcd;

@@ -1,9 +1,11 @@
 //! Tests of the whole: real processes, real Docker, real etcd. What runs on Docker has `docker` in its name.
 
 mod apps;
+mod bridge;
 mod commands;
 mod crashes;
 mod deploys;
+mod etcd_elsewhere;
 mod faults;
 mod images;
 mod input;

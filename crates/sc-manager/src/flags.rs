@@ -64,6 +64,9 @@ pub struct Flags {
     /// Addresses for the apps' networks on Docker: at most a /20, in CIDR form.
     #[arg(long, env = "SC_POOL", value_name = "CIDR", default_value = "10.213.0.0/16")]
     pub pool: Pool,
+    /// Containers that join every app's network on Docker: this one and the proxy's, where they have networks of their own.
+    #[arg(long, env = "SC_ATTACH", value_name = "NAME", value_delimiter = ',')]
+    pub attach: Vec<String>,
     /// Ports for replicas that are child processes.
     #[arg(long, env = "SC_PORTS", value_name = "FIRST-LAST", default_value = "20000-29999")]
     pub ports: Ports,

@@ -125,9 +125,12 @@ fn open_engine(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>>
 
 #[cfg(feature = "docker")]
 fn open_docker(flags: &Flags, store_id: &str) -> anyhow::Result<Arc<dyn Engine>> {
+    let most = sc_core::plan::ranges::PARTS as usize;
+    anyhow::ensure!(flags.attach.len() <= most, "--attach: an app's network has room for {most} containers");
     let config = sc_engine::docker::DockerConfig {
         host: flags.docker_host.clone(),
         pool: (flags.pool.0, flags.pool.1),
+        attach: flags.attach.clone(),
         base_image: flags.base_image.clone(),
         log_dir: Some(flags.data.join("logs")),
         ..sc_engine::docker::DockerConfig::new(flags.node.clone(), &flags.instance, store_id)

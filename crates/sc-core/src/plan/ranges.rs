@@ -1,7 +1,7 @@
 //! Ranges of addresses: how the pool is cut, and which addresses a range has.
 //!
 //! An app owns its ranges whole, so that an address is never another app's while a proxy may still hold it: a /25 of
-//! the pool where each app has a network (125 replicas), a block of 64 ports where all share one address. Several
+//! the pool where each app has a network (123 replicas), a block of 64 ports where all share one address. Several
 //! blocks of ports may belong to one app, but only one network.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,8 +15,12 @@ pub const NETWORK_BITS: u8 = 25;
 /// Ports in a block.
 pub const BLOCK: u16 = 64;
 
-/// Addresses of a network that are no replica's: its own, the gateway's, and (at the end) broadcast.
+/// Addresses at a network's start that are no replica's: its own and the gateway's.
 const RESERVED: u32 = 2;
+
+/// Addresses before a network's last that are no replica's: the manager's and the proxy's, where they are containers that
+/// join it.
+pub const PARTS: u32 = 2;
 
 /// How many ranges the pool has.
 pub fn count(addressing: &Addressing) -> u32 {
@@ -60,7 +64,7 @@ pub fn range(addressing: &Addressing, n: u32, app: &AppId) -> Option<Subnet> {
 pub fn capacity(range: &Subnet) -> u32 {
     match range.ports {
         Some((first, last)) => u32::from(last.saturating_sub(first)) + 1,
-        None => (1u32 << (32 - range.bits.clamp(8, 30))) - RESERVED - 1,
+        None => (1u32 << (32 - range.bits.clamp(8, 30))) - RESERVED - PARTS - 1,
     }
 }
 

@@ -472,7 +472,7 @@ fn a_full_network_starts_no_more_than_it_holds() {
     world.edit::<App>(&key::app(&web), |app| app.scale.max = 500);
     world.scale(&web, 500);
     world.converge(25, 20);
-    assert_eq!(world.listed(&web).len(), 125);
+    assert_eq!(world.listed(&web).len(), 123);
     let lack = plan::lack_of_addresses(&world.desired(), &world.observed(), &web);
     insta::assert_snapshot!(lack.unwrap(), @"all addresses of web's network are in use");
     world.scale(&web, 100);

@@ -31,6 +31,7 @@ impl Engine for Docker {
     async fn observe(&self) -> Result<Node, EngineError> {
         let at = now_ms();
         let (replicas, taken) = tokio::try_join!(self.inner.replicas(), self.inner.taken())?;
+        self.inner.join_all(replicas.keys().map(|replica| &replica.app)).await?;
         Ok(Node::Known { at, replicas, taken })
     }
 

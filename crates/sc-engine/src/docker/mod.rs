@@ -7,6 +7,7 @@
 //! **Isolation.** Containers of two apps are on two bridges, which Docker's own firewall rules keep apart
 //! (`DOCKER-ISOLATION-STAGE-1/2`); the conformance suite tries it. The host reaches every bridge.
 
+mod attach;
 mod calls;
 mod connect;
 mod container;
@@ -49,6 +50,9 @@ pub struct DockerConfig {
     pub store_id: String,
     /// First address and prefix length of the pool that apps' networks come from.
     pub pool: (Ipv4Addr, u8),
+    /// Containers that join every app's network: manager and proxy, where they are not on the host's network. At most
+    /// as many as a network keeps addresses for ([`sc_core::plan::ranges::PARTS`]).
+    pub attach: Vec<String>,
     /// The image under copied-in files.
     pub base_image: String,
     /// Where logs of removed containers are kept; none: nowhere.
@@ -68,6 +72,7 @@ impl DockerConfig {
             instance: instance.to_owned(),
             store_id: store_id.to_owned(),
             pool: (Ipv4Addr::new(10, 213, 0, 0), 16),
+            attach: Vec::new(),
             base_image: concat!("sc/base:", env!("CARGO_PKG_VERSION")).to_owned(),
             log_dir: None,
             concurrency: 8,

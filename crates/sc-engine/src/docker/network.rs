@@ -26,7 +26,7 @@ impl NetworkSpec {
     }
 }
 
-fn subnets(ipam: Option<&Ipam>) -> impl Iterator<Item = &str> {
+pub(super) fn subnets(ipam: Option<&Ipam>) -> impl Iterator<Item = &str> {
     ipam.and_then(|ipam| ipam.config.as_ref()).into_iter().flatten().filter_map(|config| config.subnet.as_deref())
 }
 
@@ -57,7 +57,7 @@ impl Inner {
         let request = self.request(&name, spec);
         let made = self.ask(&what, self.config.deadline, |docker| async move { docker.create_network(request).await });
         match made.await {
-            Ok(_) => Ok(()),
+            Ok(_) => self.join_one(&name, (spec.base, spec.bits)).await,
             Err(Failure::Docker(error)) if refusal(&error).is_some_and(|(_, words)| taken_words(words)) => {
                 if self.appears(&name, spec).await? {
                     return Ok(());
@@ -130,6 +130,7 @@ impl Inner {
     }
 
     async fn remove_named(&self, name: &str) -> Result<(), EngineError> {
+        self.leave(name).await;
         let what = format!("remove the network {name}");
         let name = name.to_owned();
         let done = self.ask(&what, self.config.deadline, |docker| async move { docker.remove_network(&name).await });

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,11 @@ use crate::{
     out::{self, Progress},
     session::Session,
     up::{
+        etcd::{AccessArgs, Etcd},
         host::{self, Host},
-        images,
-        parts::{self, Etcd, INSTANCE, RELEASE, Wanted},
+        images, members,
+        parts::{self, INSTANCE, Port, RELEASE, Wanted},
+        ports,
     },
 };
 
@@ -54,6 +56,16 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1", value_name = "N|URL", value_delimiter = ',')]
     etcd: Vec<String>,
 
+    #[command(flatten)]
+    access: AccessArgs,
+
+    /// The containers' network: the host's, or one of their own with published ports
+    ///
+    /// On the host's the proxy sees the clients' own addresses, and no NAT costs anything. With `bridge` the host's network
+    /// is left alone: only the ports of --http, --listen and --admin are published.
+    #[arg(long, value_enum, default_value_t = Network::Host)]
+    network: Network,
+
     /// Do not wait until everything is ready
     #[arg(long)]
     detach: bool,
@@ -61,6 +73,22 @@ pub(crate) struct Args {
     /// Give up waiting after this time
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = crate::times::duration)]
     timeout: Duration,
+}
+
+/// Where the parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Network {
+    Host,
+    Bridge,
+}
+
+impl Network {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Bridge => "bridge",
+        }
+    }
 }
 
 /// A socket address; a bare port is on all addresses.
@@ -79,11 +107,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
         progress.say("note: --https: this release serves HTTP only; put TLS in front of it for now");
     }
     let host = Host::connect().await?;
-    let etcd = etcd(&host, &instance, &args.etcd).await?;
-    let docker_socket = host::address().strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
-    let (http, api, admin, pool) = (args.http, args.listen, args.admin, args.pool);
-    let wanted = Wanted { instance: instance.clone(), http, api, admin, pool, docker_socket, etcd };
+    // Before anything is made: the ports that the user chose; then those that members of etcd have from earlier.
+    let port = |flag, host: SocketAddr| Port { flag, host, inside: host.port() };
+    let chosen = [port("--http", args.http), port("--listen", args.listen), port("--admin", args.admin)];
+    ports::check(&host, &instance, &chosen).await?;
+    let wanted = wanted(&host, &args).await?;
     let parts = parts::parts(&wanted);
+    ports::check(&host, &instance, parts.iter().flat_map(|part| &part.ports)).await?;
     let base = format!("sc/base:{RELEASE}");
     let needed: Vec<_> = parts.iter().map(|part| part.image.clone()).chain([base]).collect();
     images::ensure(&host, &needed, &mut progress).await?;
@@ -95,65 +125,72 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
             None => progress.done(&format!("{} runs already", part.name)),
         }
     }
+    if args.network == Network::Host {
+        host.forget_bridge(&instance).await?;
+    }
     if args.detach {
         return Ok(exit::OK);
     }
     wait(&host, &wanted, args.timeout, &mut progress).await?;
     out::print(&format!(
-        "sc is up: apps are served at http://{http}, the manager is at http://{api}\n\
-         next: sc run web --image sc/matrix:{RELEASE} --port 8080 --host web.localhost --replicas 3\n"
+        "sc is up: apps are served at http://{}, the manager is at http://{}\n\
+         next: sc run web --image sc/matrix:{RELEASE} --port 8080 --host web.localhost --replicas 3\n",
+        wanted.http, wanted.api
     ))?;
     Ok(exit::OK)
+}
+
+/// What was typed, in full.
+async fn wanted(host: &Host, args: &Args) -> anyhow::Result<Wanted> {
+    let instance = args.instance.to_string();
+    let etcd = etcd(host, args).await?;
+    let bridge = match args.network {
+        Network::Host => None,
+        Network::Bridge => Some(host.bridge(&instance).await?),
+    };
+    let docker_socket = host::address().strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
+    let (http, api, admin, pool) = (args.http, args.listen, args.admin, args.pool.clone());
+    Ok(Wanted { instance, http, api, admin, pool, docker_socket, etcd, bridge })
 }
 
 fn labels(instance: &str) -> HashMap<String, String> {
     HashMap::from([(INSTANCE.to_owned(), instance.to_owned())])
 }
 
-/// Where the state will be. The ports of our own members are chosen once and kept on their volumes, since a cluster knows
-/// its members by them.
-async fn etcd(host: &Host, instance: &str, wanted: &[String]) -> anyhow::Result<Etcd> {
-    let members = match wanted {
+/// Where the state will be.
+async fn etcd(host: &Host, args: &Args) -> anyhow::Result<Etcd> {
+    let members = match &args.etcd[..] {
         [one] if one == "1" => 1,
         [three] if three == "3" => 3,
         urls if urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://")) => {
-            return Ok(Etcd::At(urls.to_vec()));
+            check_urls(urls, args)?;
+            return Ok(Etcd::At { urls: urls.to_vec(), access: Box::new(args.access.read()?) });
         }
         _ => return Err(exit::usage("--etcd takes 1, 3, or URLs like http://10.0.0.1:2379")),
     };
-    let mut ports = Vec::new();
-    for member in 0..members {
-        let name = parts::etcd_name(instance, member);
-        let kept = match host.volume_labels(&name).await? {
-            Some(labels) => labels,
-            None => {
-                let (client, peer) = free_ports(member)?;
-                let mut labels = labels(instance);
-                labels.insert(CLIENT.to_owned(), client.to_string());
-                labels.insert(PEER.to_owned(), peer.to_string());
-                host.volume(&name, labels).await?
-            }
-        };
-        let port = |label| kept.get(label).and_then(|port| port.parse::<u16>().ok());
-        ports.push(port(CLIENT).zip(port(PEER)).unwrap_or((2379, 2380)));
+    if !args.access.is_empty() {
+        let text = "--etcd-ca, --etcd-cert, --etcd-key, --etcd-user and --etcd-password-file are for an etcd elsewhere: give its \
+                    URLs with --etcd";
+        return Err(exit::usage(text));
     }
-    Ok(Etcd::Own(ports))
+    Ok(Etcd::Own(members::members(host, args.instance.as_str(), members, args.network.as_str()).await?))
 }
 
-/// Labels of a member's volume.
-const CLIENT: &str = "sc.etcd.client";
-const PEER: &str = "sc.etcd.peer";
-
-/// etcd's usual ports for the first member where they are free, else any that are.
-fn free_ports(member: usize) -> anyhow::Result<(u16, u16)> {
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    if member == 0
-        && let (Ok(_), Ok(_)) = (free(2379), free(2380))
-    {
-        return Ok((2379, 2380));
+/// What cannot work with these URLs.
+fn check_urls(urls: &[String], args: &Args) -> anyhow::Result<()> {
+    if let Some(plain) = urls.iter().find(|url| url.starts_with("http://")).filter(|_| args.access.has_tls()) {
+        return Err(exit::usage(format!("{plain} is without TLS: write https://, or leave out the certificates")));
     }
-    let (client, peer) = (free(0)?, free(0)?);
-    Ok((client.local_addr()?.port(), peer.local_addr()?.port()))
+    let here = |url: &&String| {
+        let host = url.split("://").nth(1).unwrap_or_default();
+        ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
+    };
+    if let (Network::Bridge, Some(url)) = (args.network, urls.iter().find(here)) {
+        let text = "with --network bridge that is each container itself: give an address of the host that others reach, or \
+                    --network host";
+        return Err(exit::usage(format!("--etcd {url}: {text}")));
+    }
+    Ok(())
 }
 
 /// Waits until manager and proxy are ready, and keeps where the manager is for the commands that follow.

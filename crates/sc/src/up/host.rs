@@ -2,16 +2,21 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::parts::{self, INSTANCE, Part};
+use super::{
+    bridge::{self, Bridge},
+    container,
+    parts::{INSTANCE, Part},
+};
 use crate::exit;
 use anyhow::Context as _;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerSummary, VolumeCreateRequest},
+    models::{ContainerSummary, Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest},
     query_parameters::{
         CreateContainerOptions, DownloadFromContainerOptions, ListContainersOptions, ListNetworksOptions,
         ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
+        UploadToContainerOptions,
     },
 };
 use futures_util::TryStreamExt;
@@ -123,7 +128,7 @@ impl Host {
                     part.name
                 );
                 let running = found.state.as_ref().and_then(|state| state.running).unwrap_or(false);
-                if parts::is_current(labels, part, &image) {
+                if container::is_current(labels, part, &image) {
                     if running {
                         return Ok(None);
                     }
@@ -137,9 +142,108 @@ impl Host {
             Err(error) => return Err(error).with_context(what),
         }
         let options = CreateContainerOptions { name: Some(part.name.clone()), ..Default::default() };
-        self.docker.create_container(Some(options), parts::body(part, instance, &image)).await.with_context(what)?;
+        self.docker
+            .create_container(Some(options), container::body(part, instance, &image))
+            .await
+            .with_context(what)?;
+        if !part.files.is_empty() {
+            self.put(&part.name, &part.files).await.with_context(what)?;
+        }
         self.docker.start_container(&part.name, None).await.with_context(what)?;
         Ok(Some(done))
+    }
+
+    /// Puts files into a container, readable by its own user alone.
+    async fn put(&self, container: &str, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o400);
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, path.trim_start_matches('/'), content.as_slice())?;
+        }
+        let archive = bollard::body_full(archive.into_inner()?.into());
+        let options = UploadToContainerOptions { path: "/".to_owned(), ..UploadToContainerOptions::default() };
+        Ok(self.docker.upload_to_container(container, Some(options), archive).await?)
+    }
+
+    /// Makes sure that the parts have a network of their own.
+    ///
+    /// Docker lets addresses be chosen only where the range was: so it chooses a free range for a network that goes again,
+    /// and the real one gets that.
+    pub async fn bridge(&self, instance: &str) -> anyhow::Result<Bridge> {
+        let name = bridge::name(instance);
+        let mut range = None;
+        // Another's network may take the range in between.
+        for _ in 0..3 {
+            if let Some(subnet) = self.subnet(&name).await? {
+                let bridge = Bridge::parse(instance, &subnet);
+                return bridge.with_context(|| format!("the network {name} has no usable range: {subnet}"));
+            }
+            if let Some(range) = range.take() {
+                match self.network(&name, instance, Some(range)).await {
+                    Err(error) if is(&error, 403) || is(&error, 409) || is(&error, 400) => {}
+                    made => made.with_context(|| format!("the network {name}"))?,
+                }
+                continue;
+            }
+            let probe = format!("{name}-probe");
+            self.network(&probe, instance, None).await.with_context(|| format!("the network {probe}"))?;
+            range = self.subnet(&probe).await?;
+            self.docker.remove_network(&probe).await.with_context(|| format!("the network {probe}"))?;
+        }
+        let found = self.subnet(&name).await?.and_then(|subnet| Bridge::parse(instance, &subnet));
+        found.with_context(|| format!("Docker finds no range of addresses for the network {name}"))
+    }
+
+    /// Removes the parts' own network, if there is one.
+    pub async fn forget_bridge(&self, instance: &str) -> anyhow::Result<()> {
+        let name = bridge::name(instance);
+        match self.docker.remove_network(&name).await {
+            Err(error) if !is(&error, 404) => Err(error).with_context(|| format!("the network {name}")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn network(&self, name: &str, instance: &str, subnet: Option<String>) -> Result<(), Error> {
+        let ranges = subnet.map(|subnet| vec![IpamConfig { subnet: Some(subnet), ..IpamConfig::default() }]);
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            ipam: ranges.map(|config| Ipam { config: Some(config), ..Ipam::default() }),
+            labels: Some(HashMap::from([(INSTANCE.to_owned(), instance.to_owned())])),
+            ..NetworkCreateRequest::default()
+        };
+        self.docker.create_network(request).await.map(|_| ())
+    }
+
+    /// The range of a network, if there is one of that name.
+    async fn subnet(&self, name: &str) -> anyhow::Result<Option<String>> {
+        match self.docker.inspect_network(name, None).await {
+            Ok(network) => {
+                let ranges = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+                Ok(ranges.into_iter().find_map(|range| range.subnet))
+            }
+            Err(error) if is(&error, 404) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("the network {name}")),
+        }
+    }
+
+    /// The labels of the installation's own containers that run.
+    pub async fn labels(&self, instance: &str) -> anyhow::Result<Vec<HashMap<String, String>>> {
+        let options = ListContainersOptions { filters: Some(of(instance)), ..Default::default() };
+        let found = self.docker.list_containers(Some(options)).await.context("listing containers")?;
+        Ok(found.into_iter().filter_map(|found| found.labels).collect())
+    }
+
+    /// The container that has a port of this host published, if one has.
+    pub async fn publisher(&self, port: u16) -> anyhow::Result<Option<String>> {
+        let options = ListContainersOptions {
+            filters: Some(HashMap::from([("publish".to_owned(), vec![port.to_string()])])),
+            ..Default::default()
+        };
+        let found = self.docker.list_containers(Some(options)).await.context("listing containers")?;
+        Ok(found.into_iter().next().map(|found| Found::from(found).name))
     }
 
     /// All containers of an installation.

@@ -1,17 +1,17 @@
 //! The containers of one installation, as data.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
+use super::{bridge::Bridge, etcd::Etcd};
 
 /// The label that names the installation on everything of it.
 pub(crate) const INSTANCE: &str = "sc.instance";
-/// The label that tells what a container was made from: the same again means nothing to do.
-const CONFIG: &str = "sc.config";
 /// The release whose images are run.
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// How much etcd may hold, in bytes.
 const QUOTA: u64 = 512 << 20;
+/// Where the proxy takes HTTP in a container of its own network: no privilege is needed for it there.
+const HTTP: u16 = 8080;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -28,15 +28,8 @@ pub(crate) struct Wanted {
     /// The Docker socket on this host.
     pub docker_socket: String,
     pub etcd: Etcd,
-}
-
-/// Where the state is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Etcd {
-    /// In members of our own: client and peer port of each.
-    Own(Vec<(u16, u16)>),
-    /// In somebody else's, at these URLs.
-    At(Vec<String>),
+    /// The parts' own network; none: the host's.
+    pub bridge: Option<Bridge>,
 }
 
 /// One container.
@@ -50,15 +43,22 @@ pub(crate) struct Part {
     pub binds: Vec<String>,
     pub cap_add: Vec<String>,
     pub drop_all: bool,
+    /// Files in the container: path and content.
+    pub files: Vec<(String, Vec<u8>)>,
+    pub ports: Vec<Port>,
+    /// Network and address of its own; none: the host's network.
+    pub address: Option<(String, Ipv4Addr)>,
 }
 
-impl Etcd {
-    fn urls(&self) -> Vec<String> {
-        match self {
-            Self::Own(members) => members.iter().map(|(client, _)| format!("http://127.0.0.1:{client}")).collect(),
-            Self::At(urls) => urls.clone(),
-        }
-    }
+/// A port of this host that a part takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// The option that sets it.
+    pub flag: &'static str,
+    /// On this host.
+    pub host: SocketAddr,
+    /// In the container.
+    pub inside: u16,
 }
 
 /// Its name as a container or volume: `sc-etcd`, `sc-etcd-2`.
@@ -69,63 +69,117 @@ pub(crate) fn etcd_name(instance: &str, member: usize) -> String {
     }
 }
 
+/// The manager's container.
+pub(crate) fn manager_name(instance: &str) -> String {
+    format!("{instance}-manager")
+}
+
+/// The proxy's container.
+pub(crate) fn proxy_name(instance: &str) -> String {
+    format!("{instance}-proxy")
+}
+
 /// All containers, in the order in which they are to be started.
 pub(crate) fn parts(wanted: &Wanted) -> Vec<Part> {
-    let mut parts = match &wanted.etcd {
-        Etcd::Own(members) => (0..members.len()).map(|n| etcd(wanted, members, n)).collect(),
-        Etcd::At(_) => Vec::new(),
-    };
+    let members = wanted.etcd.members().len();
+    let mut parts: Vec<_> = (0..members).map(|n| etcd(wanted, n)).collect();
     parts.extend([manager(wanted), proxy(wanted)]);
     parts
 }
 
-fn etcd(wanted: &Wanted, members: &[(u16, u16)], n: usize) -> Part {
+impl Wanted {
+    /// Where a member of our own etcd listens, for clients and for the others.
+    fn member(&self, n: usize) -> (SocketAddr, SocketAddr) {
+        let (client, peer) = self.etcd.members()[n];
+        match &self.bridge {
+            None => ((Ipv4Addr::LOCALHOST, client).into(), (Ipv4Addr::LOCALHOST, peer).into()),
+            Some(bridge) => ((bridge.etcd(n), 2379).into(), (bridge.etcd(n), 2380).into()),
+        }
+    }
+
+    /// What manager and proxy are told about etcd.
+    fn etcd_arguments(&self) -> Vec<String> {
+        let own = |n| format!("http://{}", self.member(n).0);
+        let urls = match &self.etcd {
+            Etcd::Own(members) => (0..members.len()).map(own).collect(),
+            Etcd::At { urls, .. } => urls.clone(),
+        };
+        let mut arguments = vec![format!("--etcd={}", urls.join(","))];
+        if let Etcd::At { access, .. } = &self.etcd {
+            arguments.extend(access.arguments());
+        }
+        arguments
+    }
+}
+
+fn etcd(wanted: &Wanted, n: usize) -> Part {
     let name = |n| etcd_name(&wanted.instance, n);
-    let (client, peer) = (format!("http://127.0.0.1:{}", members[n].0), format!("http://127.0.0.1:{}", members[n].1));
-    let all = members.iter().enumerate().map(|(n, (_, peer))| format!("{}=http://127.0.0.1:{peer}", name(n)));
+    let all = (0..wanted.etcd.members().len()).map(|n| format!("{}=http://{}", name(n), wanted.member(n).1));
+    let (client, peer) = wanted.member(n);
     let arguments = [
         format!("--name={}", name(n)),
         "--data-dir=/data".to_owned(),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--listen-client-urls=http://{client}"),
+        format!("--advertise-client-urls=http://{client}"),
+        format!("--listen-peer-urls=http://{peer}"),
+        format!("--initial-advertise-peer-urls=http://{peer}"),
         format!("--initial-cluster={}", all.collect::<Vec<_>>().join(",")),
         "--auto-compaction-mode=periodic".to_owned(),
         "--auto-compaction-retention=1h".to_owned(),
         format!("--quota-backend-bytes={QUOTA}"),
     ];
-    Part { drop_all: true, ..part(wanted, &name(n), "etcd", arguments.into()) }
+    let port = |host: SocketAddr| Port { flag: "", host, inside: host.port() };
+    let ports = if wanted.bridge.is_some() { Vec::new() } else { vec![port(client), port(peer)] };
+    let address = wanted.bridge.as_ref().map(|bridge| (bridge.name.clone(), bridge.etcd(n)));
+    Part { drop_all: true, ports, address, ..part(&name(n), "etcd", arguments.into()) }
 }
 
 fn manager(wanted: &Wanted) -> Part {
-    let arguments = vec![
+    let bridge = wanted.bridge.as_ref();
+    let api = Port { flag: "--listen", host: wanted.api, inside: wanted.api.port() };
+    let listen = bridge.map_or(wanted.api, |bridge| (bridge.manager(), api.inside).into());
+    let name = manager_name(&wanted.instance);
+    let mut arguments = vec![
         "--data=/data".to_owned(),
         "--store=etcd".to_owned(),
-        format!("--etcd={}", wanted.etcd.urls().join(",")),
         "--engine=docker".to_owned(),
         format!("--instance={}", wanted.instance),
-        format!("--listen={}", wanted.api),
+        format!("--listen={listen}"),
         format!("--pool={}", wanted.pool),
     ];
-    let name = format!("{}-manager", wanted.instance);
-    let binds = vec![format!("{}:/var/run/docker.sock", wanted.docker_socket)];
-    Part { binds, ..part(wanted, &name, "manager", arguments) }
+    arguments.extend(wanted.etcd_arguments());
+    // The proxy first: what it cannot reach is not served.
+    arguments.extend(bridge.map(|_| format!("--attach={},{name}", proxy_name(&wanted.instance))));
+    Part {
+        binds: vec![format!("{}:/var/run/docker.sock", wanted.docker_socket)],
+        files: wanted.etcd.files(),
+        ports: vec![api],
+        address: bridge.map(|bridge| (bridge.name.clone(), bridge.manager())),
+        ..part(&name, "manager", arguments)
+    }
 }
 
 fn proxy(wanted: &Wanted) -> Part {
-    let arguments = vec![
-        "--data=/data".to_owned(),
-        format!("--listen={}", wanted.http),
-        format!("--admin={}", wanted.admin),
-        format!("--etcd={}", wanted.etcd.urls().join(",")),
-    ];
-    let cap_add = if wanted.http.port() < 1024 { vec!["NET_BIND_SERVICE".to_owned()] } else { Vec::new() };
-    let name = format!("{}-proxy", wanted.instance);
-    Part { cap_add, drop_all: true, ..part(wanted, &name, "proxy", arguments) }
+    let bridge = wanted.bridge.as_ref();
+    let http = Port { flag: "--http", host: wanted.http, inside: bridge.map_or(wanted.http.port(), |_| HTTP) };
+    let admin = Port { flag: "--admin", host: wanted.admin, inside: wanted.admin.port() };
+    let listen = bridge.map_or(wanted.http, |_| (Ipv4Addr::UNSPECIFIED, HTTP).into());
+    // On its address among the parts alone, so that no app reaches it.
+    let stats = bridge.map_or(wanted.admin, |bridge| (bridge.proxy(), admin.inside).into());
+    let mut arguments = vec!["--data=/data".to_owned(), format!("--listen={listen}"), format!("--admin={stats}")];
+    arguments.extend(wanted.etcd_arguments());
+    let privileged = listen.port() < 1024;
+    Part {
+        cap_add: privileged.then(|| "NET_BIND_SERVICE".to_owned()).into_iter().collect(),
+        drop_all: true,
+        files: wanted.etcd.files(),
+        ports: vec![http, admin],
+        address: bridge.map(|bridge| (bridge.name.clone(), bridge.proxy())),
+        ..part(&proxy_name(&wanted.instance), "proxy", arguments)
+    }
 }
 
-fn part(_: &Wanted, name: &str, image: &str, arguments: Vec<String>) -> Part {
+fn part(name: &str, image: &str, arguments: Vec<String>) -> Part {
     Part {
         name: name.to_owned(),
         image: format!("sc/{image}:{RELEASE}"),
@@ -134,51 +188,20 @@ fn part(_: &Wanted, name: &str, image: &str, arguments: Vec<String>) -> Part {
         binds: Vec::new(),
         cap_add: Vec::new(),
         drop_all: false,
+        files: Vec::new(),
+        ports: Vec::new(),
+        address: None,
     }
-}
-
-/// What Docker is asked for; `image_id` is what the image's name means now.
-pub(crate) fn body(part: &Part, instance: &str, image_id: &str) -> ContainerCreateBody {
-    let log = [("max-size", "10m"), ("max-file", "3")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let volume = format!("{}:/data", part.volume);
-    let host = HostConfig {
-        network_mode: Some("host".to_owned()),
-        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None }),
-        log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log.into()) }),
-        binds: Some([vec![volume], part.binds.clone()].concat()),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        cap_drop: part.drop_all.then(|| vec!["ALL".to_owned()]),
-        cap_add: (!part.cap_add.is_empty()).then(|| part.cap_add.clone()),
-        ..HostConfig::default()
-    };
-    let config = fingerprint(part, image_id);
-    let labels = HashMap::from([(INSTANCE.to_owned(), instance.to_owned()), (CONFIG.to_owned(), config)]);
-    ContainerCreateBody {
-        image: Some(part.image.clone()),
-        cmd: Some(part.arguments.clone()),
-        labels: Some(labels),
-        host_config: Some(host),
-        ..ContainerCreateBody::default()
-    }
-}
-
-/// Whether a container with these labels is what would be made now.
-pub(crate) fn is_current(labels: Option<&HashMap<String, String>>, part: &Part, image_id: &str) -> bool {
-    labels.and_then(|labels| labels.get(CONFIG)).is_some_and(|config| *config == fingerprint(part, image_id))
-}
-
-/// Changes with anything that a container is made from.
-fn fingerprint(part: &Part, image_id: &str) -> String {
-    use sha2::Digest;
-    let text = format!("{part:?} {image_id}");
-    sha2::Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod tests {
+    use std::path::Path;
 
-    fn wanted(etcd: Etcd) -> Wanted {
+    use super::*;
+    use crate::up::etcd::Access;
+
+    pub(crate) fn wanted(etcd: Etcd) -> Wanted {
         Wanted {
             instance: "sc".into(),
             http: "0.0.0.0:80".parse().unwrap(),
@@ -187,7 +210,12 @@ mod tests {
             pool: "10.213.0.0/16".into(),
             docker_socket: "/var/run/docker.sock".into(),
             etcd,
+            bridge: None,
         }
+    }
+
+    pub(crate) fn elsewhere(url: &str) -> Etcd {
+        Etcd::At { urls: vec![url.into()], access: Box::default() }
     }
 
     #[test]
@@ -209,16 +237,36 @@ mod tests {
 
     #[test]
     fn a_cluster_of_somebody_elses_needs_no_container() {
-        assert_eq!(parts(&wanted(Etcd::At(vec!["http://10.0.0.1:2379".into()]))).len(), 2);
+        assert_eq!(parts(&wanted(elsewhere("http://10.0.0.1:2379"))).len(), 2);
     }
 
     #[test]
-    fn only_a_change_changes_a_container() {
-        let (one, two) = (wanted(Etcd::At(vec!["http://a:1".into()])), wanted(Etcd::At(vec!["http://b:1".into()])));
-        let labels = body(&parts(&one)[0], "sc", "image").labels;
-        assert!(is_current(labels.as_ref(), &parts(&one)[0], "image"));
-        assert!(!is_current(labels.as_ref(), &parts(&one)[0], "another image"));
-        assert!(!is_current(labels.as_ref(), &parts(&two)[0], "image"));
-        assert!(!is_current(None, &parts(&one)[0], "image"));
+    fn on_a_bridge_only_the_published_ports_are_the_hosts() {
+        let bridge = Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16);
+        let wanted = Wanted { bridge: Some(bridge), ..wanted(Etcd::Own(vec![(2379, 2380)])) };
+        let parts = parts(&wanted);
+        assert_eq!(parts[0].ports, [], "etcd is reached on the bridge");
+        assert!(parts[1].arguments.contains(&"--listen=172.20.0.2:7700".to_owned()), "{parts:#?}");
+        assert!(parts[1].arguments.contains(&"--attach=sc-proxy,sc-manager".to_owned()), "{parts:#?}");
+        assert!(parts[2].arguments.contains(&"--etcd=http://172.20.0.4:2379".to_owned()), "{parts:#?}");
+        assert_eq!(parts[2].ports[0], Port { flag: "--http", host: wanted.http, inside: HTTP });
+        assert!(parts[2].cap_add.is_empty());
+    }
+
+    #[test]
+    fn both_get_the_way_into_a_cluster_with_tls() {
+        let file = |name: &str| Some((name.to_owned(), name.as_bytes().to_vec()));
+        let access = Access { ca: file("ca"), user: Some("sc".into()), password: file("word"), ..Access::default() };
+        let access = Box::new(access);
+        let parts = parts(&wanted(Etcd::At { urls: vec!["https://a:1".into(), "https://b:1".into()], access }));
+        for part in parts {
+            let path = |flag: &str| {
+                let given = part.arguments.iter().find_map(|argument| argument.strip_prefix(flag)).unwrap();
+                Path::new(given).file_name().is_some() && part.files.iter().any(|(path, _)| path == given)
+            };
+            assert!(path("--etcd-ca=") && path("--etcd-password-file="), "{part:#?}");
+            assert!(part.arguments.contains(&"--etcd=https://a:1,https://b:1".to_owned()));
+            assert!(part.arguments.contains(&"--etcd-user=sc".to_owned()));
+        }
     }
 }
