@@ -19,7 +19,12 @@ use crate::{
 /// * More load, all else equal, never gives fewer replicas; nor does another signal.
 pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (Decision, Memory) {
     let mut memory = memory;
-    memory.capacity.learn(window, now.at_ms, now.version);
+    let helps = Reading::take(window, now.at_ms, 2).is_none_or(|reading| !needs::helpless(now, reading, &memory));
+    memory.capacity.learn(window, now.at_ms, now.version, policy.objective.as_ref(), helps);
+    memory.starts.watch(now);
+    if let Some(each) = memory.capacity.usable(policy.objective.is_some()) {
+        memory.margin.judge(now, policy.max, window, each, memory.capacity.over > 0);
+    }
     let idle = guards::idle(policy, now, window, &mut memory);
     let asked = match &idle {
         Some(why) => needs::Asked { asks: vec![Ask::fixed("idle", 0, why.clone())], remarks: vec![] },
@@ -29,7 +34,7 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
     let down = asked.asks.iter().map(|ask| ask.down).max().unwrap_or(0);
     let mut told = asked.remarks;
     let want = guarded(policy, now, window, &mut memory, &winner, down, &mut told);
-    remember(now, window, want, &winner, &mut memory);
+    remember(policy, now, window, want, &winner, &mut memory);
     let decision = Decision {
         at_ms: now.at_ms,
         from: now.want,
@@ -39,7 +44,7 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
         reason: reason(now.want, want, &winner, &told),
         would_change: would_change(policy, want, &winner, &memory),
         guards: told,
-        capacity_rps: memory.capacity.rps(),
+        capacity_rps: memory.capacity.rps().map(|(rps, _)| rps),
     };
     (decision, memory)
 }
@@ -69,15 +74,16 @@ fn guarded(
         told.push(format!("bounds: {min} to {max}"));
     }
     let doubt = window.doubt(now.at_ms);
+    let hold_ms = guards::hold_ms(policy, memory);
     // What cannot be seen is taken to be as it was.
     let last = memory.recent.last().map_or(0, |(_, need)| *need);
     let noted = if doubt.is_some() { down.max(last) } else { down };
-    guards::note(policy, now.at_ms, noted.min(max), memory);
+    guards::note(hold_ms, now.at_ms, noted.min(max), memory);
     let up = winner.up.clamp(min, max);
     match winner.signal {
         "idle" => 0,
         _ if up > from => stepped_up(now, from, memory, up, told),
-        _ => lowered(policy, now, from, memory, down.clamp(min, max), doubt, told),
+        _ => lowered(hold_ms, now, from, memory, down.clamp(min, max), doubt, told),
     }
 }
 
@@ -96,7 +102,7 @@ fn stepped_up(now: &Now, from: u32, memory: &Memory, up: u32, told: &mut Vec<Str
 
 /// Down only after the hold time, by the largest need in it, in steps, and on good data.
 fn lowered(
-    policy: &Policy,
+    hold_ms: u64,
     now: &Now,
     from: u32,
     memory: &Memory,
@@ -111,8 +117,8 @@ fn lowered(
         told.push(doubt);
         return from;
     }
-    let seconds = policy.hold_down_ms / 1_000;
-    let to = match guards::held_need(policy, now.at_ms, memory) {
+    let seconds = hold_ms / 1_000;
+    let to = match guards::held_need(hold_ms, now.at_ms, memory) {
         None => {
             told.push(format!("hold: watched for less than {seconds} s"));
             return from;
@@ -126,8 +132,8 @@ fn lowered(
     if to >= from {
         return from;
     }
-    if now.at_ms.saturating_sub(memory.lowered_ms) < guards::step_down_ms(policy) && now.at_ms >= memory.lowered_ms {
-        told.push(format!("step: went down less than {} s ago", guards::step_down_ms(policy) / 1_000));
+    if now.at_ms.saturating_sub(memory.lowered_ms) < guards::STEP_DOWN_MS && now.at_ms >= memory.lowered_ms {
+        told.push(format!("step: went down less than {} s ago", guards::STEP_DOWN_MS / 1_000));
         return from;
     }
     let least = guards::step_down(from);
@@ -137,27 +143,48 @@ fn lowered(
     to.max(least)
 }
 
-/// A rise for latency's sake within so many milliseconds after a step down takes that step back.
+/// A rise within so many milliseconds after a step down may take that step back.
 const REGRET_MS: u64 = 60_000;
 
 /// Takes down when the count changed, and what a rise for latency's sake started from.
-fn remember(now: &Now, window: &Window, want: u32, winner: &Ask, memory: &mut Memory) {
+fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask, memory: &mut Memory) {
     if memory.capacity.over == 0 {
         memory.tried = None;
     }
     if want > now.want {
         memory.raised_ms = now.at_ms;
-        let reading = Reading::take(window, now.at_ms, 2).filter(|_| winner.signal == "latency");
-        if let Some(reading) = reading {
-            if now.at_ms.saturating_sub(memory.lowered_ms) < REGRET_MS {
-                memory.capacity.regret(reading.throughput / reading.ready);
+        memory.starts.rose(now.at_ms, want);
+        let reading = Reading::take(window, now.at_ms, 2);
+        if reading.is_some_and(|reading| flapped(now, reading, memory)) {
+            memory.flaps = (memory.flaps + 1).min(guards::FLAPS_MAX);
+            memory.flapped_ms = now.at_ms;
+            let last = Reading::take(window, now.at_ms, 1).filter(|_| memory.capacity.over > 0);
+            if let Some(last) = last {
+                memory.capacity.regret(last.arrivals / last.ready);
             }
+        }
+        let for_latency = winner.signal == "latency" || winner.signal == "capacity" && memory.capacity.over > 0;
+        if let Some(reading) = reading.filter(|_| for_latency) {
             memory.tried = Some(Tried::next(memory.tried.as_ref(), now.at_ms, want, reading));
         }
     }
     if want < now.want {
         memory.lowered_ms = now.at_ms;
+        memory.capacity.trusted = memory.capacity.usable(policy.objective.is_some()).unwrap_or(0.0);
+        memory.lowered_load = Reading::take(window, now.at_ms, 10).map_or(0.0, |reading| reading.arrivals);
+        if now.at_ms > memory.flapped_ms + guards::FORGIVE_MS {
+            memory.flaps = memory.flaps.saturating_sub(1);
+            memory.flapped_ms = now.at_ms;
+        }
     }
+}
+
+/// Whether a step down is taken back at no more load than it was taken at: it should not have been. Where answers have
+/// become late since, somewhat more load is no excuse.
+fn flapped(now: &Now, reading: Reading, memory: &Memory) -> bool {
+    let recent = now.at_ms.saturating_sub(memory.lowered_ms) < REGRET_MS;
+    let slack = if memory.capacity.over > 0 { 1.1 } else { 1.02 };
+    recent && reading.arrivals <= slack * memory.lowered_load
 }
 
 fn reason(from: u32, want: u32, winner: &Ask, told: &[String]) -> String {
@@ -169,7 +196,7 @@ fn reason(from: u32, want: u32, winner: &Ask, told: &[String]) -> String {
 
 /// The load at which the winner would ask for one more or one less.
 fn would_change(policy: &Policy, want: u32, winner: &Ask, memory: &Memory) -> String {
-    let seconds = policy.hold_down_ms / 1_000;
+    let seconds = guards::hold_ms(policy, memory) / 1_000;
     let learning = memory.capacity.rps().is_none() && policy.rps.is_none();
     match winner.per {
         Some((_, each, unit)) => {

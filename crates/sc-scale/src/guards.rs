@@ -8,8 +8,8 @@ pub const GAP_MS: u64 = 15_000;
 /// Milliseconds between two steps up. Within one step the count may double and grow by two more.
 pub const STEP_UP_MS: u64 = 1_000;
 
-/// Longest time between two steps down, in milliseconds; a short hold time makes it a third of that.
-pub const STEP_DOWN_MS: u64 = 10_000;
+/// Milliseconds between two steps down: a tenth each time makes half in a quarter of a minute.
+pub const STEP_DOWN_MS: u64 = 2_000;
 
 /// The most that one step up may reach.
 pub fn step_up(from: u32) -> u32 {
@@ -21,10 +21,23 @@ pub fn step_down(from: u32) -> u32 {
     from.saturating_sub((from / 10).max(1))
 }
 
-/// Milliseconds between two steps down.
-pub fn step_down_ms(policy: &Policy) -> u64 {
-    (policy.hold_down_ms / 3).clamp(1_000, STEP_DOWN_MS)
+/// Milliseconds that a need must stay lower before replicas are taken away: as the user says, else twice the start time,
+/// within [`HOLD_MS`]. One that is taken away and needed again costs a start's time of late answers; one that is kept
+/// costs what it costs.
+pub fn hold_ms(policy: &Policy, memory: &Memory) -> u64 {
+    let own = ((2_000.0 * memory.starts.horizon()) as u64).clamp(HOLD_MS.0, HOLD_MS.1);
+    (policy.hold_down_ms.unwrap_or(own) << memory.flaps.min(FLAPS_MAX))
+        .min(HOLD_MS.1.max(policy.hold_down_ms.unwrap_or(0)))
 }
+
+/// How often the hold time is doubled at most, once for each step down that had to be taken back.
+pub const FLAPS_MAX: u32 = 4;
+
+/// A step down so long after the last one that had to be taken back takes one doubling back, in milliseconds.
+pub const FORGIVE_MS: u64 = 300_000;
+
+/// Bounds of the hold time that is chosen here, in milliseconds.
+const HOLD_MS: (u64, u64) = (20_000, 300_000);
 
 /// Whether the app may sleep: `min = 0`, `idle_after` over, good data all that time. Notes when it was last busy;
 /// what nobody could see counts as busy.
@@ -42,7 +55,7 @@ pub(crate) fn idle(policy: &Policy, now: &Now, window: &Window, memory: &mut Mem
 }
 
 /// Notes a need for the hold time: the list stays sorted by time, and falls, so the first is the largest.
-pub(crate) fn note(policy: &Policy, at_ms: u64, need: u32, memory: &mut Memory) {
+pub(crate) fn note(hold_ms: u64, at_ms: u64, need: u32, memory: &mut Memory) {
     let gap = memory.noted_ms == 0 || memory.noted_ms > at_ms || at_ms - memory.noted_ms > GAP_MS;
     if gap {
         memory.watched_ms = at_ms;
@@ -53,7 +66,7 @@ pub(crate) fn note(policy: &Policy, at_ms: u64, need: u32, memory: &mut Memory) 
         memory.recent.pop();
     }
     memory.recent.push((at_ms, need));
-    let first_kept = at_ms.saturating_sub(policy.hold_down_ms);
+    let first_kept = at_ms.saturating_sub(hold_ms);
     let old = memory.recent.iter().take_while(|(at, _)| *at < first_kept).count();
     memory.recent.drain(..old);
     // Falling and at most max: bounded by itself; a bound all the same, for memories from elsewhere.
@@ -62,7 +75,7 @@ pub(crate) fn note(policy: &Policy, at_ms: u64, need: u32, memory: &mut Memory) 
 }
 
 /// The largest need of the hold time, if needs were noted all through it.
-pub(crate) fn held_need(policy: &Policy, at_ms: u64, memory: &Memory) -> Option<u32> {
-    let whole = at_ms.saturating_sub(memory.watched_ms) >= policy.hold_down_ms;
+pub(crate) fn held_need(hold_ms: u64, at_ms: u64, memory: &Memory) -> Option<u32> {
+    let whole = at_ms.saturating_sub(memory.watched_ms) >= hold_ms;
     memory.recent.first().map(|(_, need)| *need).filter(|_| whole)
 }

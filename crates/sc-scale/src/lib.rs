@@ -4,7 +4,10 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | seconds → means, demand, freshness | [`window`] |
+//! | seconds → means, freshness | [`window`] |
+//! | what comes in now, and will when a replica asked for now serves | [`demand`] |
+//! | how long that takes | [`starts`] |
+//! | how far the forecast is to be trusted | [`margin`] |
 //! | what one replica can take, learned from live traffic | [`capacity`] |
 //! | what each signal asks for | [`needs`] |
 //! | what limits the largest of them | [`guards`] |
@@ -12,16 +15,19 @@
 
 pub mod capacity;
 pub mod decide;
+pub mod demand;
 pub mod guards;
+pub mod margin;
 pub mod needs;
 mod policy;
+pub mod starts;
 pub mod window;
 
 use serde::{Deserialize, Serialize};
 
 pub use capacity::Capacity;
 pub use decide::decide;
-pub use policy::Policy;
+pub use policy::{Objective, Policy};
 pub use window::{Sample, Window};
 
 /// How things stand at the moment of the decision: what is not a mean over time.
@@ -55,10 +61,20 @@ pub struct Memory {
     pub raised_ms: u64,
     /// When the count last went down.
     pub lowered_ms: u64,
+    /// The load when the count last went down, requests per second.
+    pub lowered_load: f64,
+    /// How many steps down had to be taken back lately: each doubles the hold time.
+    pub flaps: u32,
+    /// When the last of them was.
+    pub flapped_ms: u64,
     /// When the app was last busy, or nobody could tell.
     pub busy_ms: u64,
     /// What one replica can take.
     pub capacity: Capacity,
+    /// How much more than the forecast to be ready for.
+    pub margin: margin::Margin,
+    /// How long starts take.
+    pub starts: starts::Starts,
     /// The last rise for the sake of latency, to see whether it helped.
     pub tried: Option<needs::Tried>,
 }
@@ -93,7 +109,7 @@ pub struct Decision {
     pub reason: String,
     /// What would change it: `below 140 rps for 30 s: 4`.
     pub would_change: String,
-    /// Requests per second that one replica is believed to take before its latency doubles; none: not learned yet.
+    /// Requests per second that one replica is known to take within the objective; none: not learned yet.
     #[serde(default)]
     pub capacity_rps: Option<f64>,
 }

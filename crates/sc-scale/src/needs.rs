@@ -4,21 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Memory, Need, Now, Policy,
-    capacity::{AIM, PILING_UP, Reading},
+    capacity::{PILING_UP, Reading},
+    demand::{Demand, forecast},
     policy::CPU_TARGET,
     window::{Window, noise},
 };
 
 /// Seconds within which waiting requests should be worked off.
-pub const DRAIN_SECONDS: f64 = 5.0;
+pub const DRAIN_SECONDS: f64 = 2.0;
 
-/// Before replicas are taken away, the load must fit the fewer with this much to spare (or three standard deviations
-/// of the noise, if that is more): the dead band that keeps a load at a boundary from flapping.
+/// Seconds from one decision to the next.
+const DECISION_SECONDS: f64 = 1.0;
+
+/// Before replicas are taken away, a target given by the user must be kept by the fewer with this much to spare: the
+/// dead band that keeps a load at a boundary from flapping.
 pub const SPARE: f64 = 0.1;
 
 /// How long a rise for latency's sake is not repeated when it did not help (more replicas do not make a slow database
 /// faster); twice as long each further time, up to [`NO_HELP_MAX_MS`].
 pub const NO_HELP_MS: u64 = 60_000;
+
+/// How long a rise has to show whether it helps.
+const JUDGED_MS: u64 = 3_000;
 
 /// The longest such wait.
 pub const NO_HELP_MAX_MS: u64 = 3_600_000;
@@ -37,6 +44,12 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// Whether what was asked for has been there long enough to show.
+    fn judged(&self, now: &Now) -> bool {
+        let since = now.at_ms.saturating_sub(self.at_ms);
+        since >= JUDGED_MS && (now.ready >= self.want || since >= 10 * JUDGED_MS)
+    }
+
     /// Whether answers are as slow as before.
     pub(crate) fn useless(&self, reading: Reading) -> bool {
         reading.seconds.is_none_or(|seconds| seconds > 0.9 * self.seconds)
@@ -102,20 +115,22 @@ pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) 
     let mut asks = vec![Ask::fixed("min", policy.min, format!("min = {}", policy.min))];
     let mut remarks = Vec::new();
     let reading = Reading::take(window, now.at_ms, 2);
-    let demand = window.demand(now.at_ms);
-    asks.extend(held(now, memory));
+    let demand = forecast(window, now.at_ms, memory.starts.horizon() + DECISION_SECONDS);
+    asks.extend(held(policy, now, memory));
     asks.extend(awake(policy, now, window));
     if let Some(demand) = demand {
         match policy.rps {
-            Some(target) => asks.extend(Ask::shared("rps", demand, spare(demand), target, "rps")),
-            None => asks.extend(capacity(demand, reading, memory)),
+            Some(target) => {
+                asks.extend(Ask::shared("rps", demand.soon, spare(demand.now).max(SPARE * demand.now), target, "rps"))
+            }
+            None => asks.extend(capacity(policy, now, demand, window, memory)),
         }
     }
     asks.extend(cpu(policy, now, window));
     if policy.rps.is_none()
         && let (Some(demand), Some(reading)) = (demand, reading)
     {
-        match latency(now, demand, reading, memory) {
+        match latency(now, demand.soon, reading, memory) {
             Ok(ask) => asks.extend(ask),
             Err(remark) => remarks.push(remark),
         }
@@ -123,16 +138,17 @@ pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) 
     Asked { asks, remarks }
 }
 
+/// Before replicas are taken away, the load must fit the fewer with three standard deviations of its noise to spare.
 fn spare(load: f64) -> f64 {
-    (SPARE * load).max(noise(load, 10))
+    noise(load, 10)
 }
 
 /// Requests wait and nothing is there to serve them: wake at once, with as many as will work them off in time.
-fn held(now: &Now, memory: &Memory) -> Option<Ask> {
+fn held(policy: &Policy, now: &Now, memory: &Memory) -> Option<Ask> {
     if now.held == 0 || now.ready > 0 {
         return None;
     }
-    let each = memory.capacity.rps().map(|rps| AIM * rps * DRAIN_SECONDS);
+    let each = memory.capacity.usable(policy.objective.is_some()).map(|rps| rps * DRAIN_SECONDS);
     let many = each.and_then(|each| Ask::shared("held", now.held as f64, 0.0, each, "waiting requests"));
     many.or_else(|| Some(Ask::fixed("held", 1, format!("{} requests wait and no replica is ready: 1", now.held))))
 }
@@ -144,18 +160,26 @@ fn awake(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
     (policy.min == 0 && (now.want > 0 || traffic)).then(|| Ask::fixed("awake", 1, "awake: 1".to_owned()))
 }
 
-/// Demand, and the backlog to be drained, by the learned capacity.
-fn capacity(demand: f64, reading: Option<Reading>, memory: &Memory) -> Option<Ask> {
-    let rps = memory.capacity.rps()?;
-    let backlog = backlog(reading, memory);
-    Ask::shared("capacity", demand + backlog / DRAIN_SECONDS, spare(demand), AIM * rps, "rps")
+/// Demand with its margin, and the backlog to be drained, by what one replica takes.
+fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory: &Memory) -> Option<Ask> {
+    let each = memory.capacity.usable(policy.objective.is_some())?;
+    let margin = memory.margin.factor();
+    let backlog = backlog(now, window, memory) / DRAIN_SECONDS;
+    let load = demand.soon * margin;
+    let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now) - backlog, each, "rps")?;
+    let waiting = if backlog > 0.0 { format!(" + {backlog:.1} rps to drain") } else { String::new() };
+    ask.formula = format!(
+        "ceil(({:.1} rps × {margin:.2} margin{waiting}) ÷ {each:.1} rps per replica) = {}",
+        demand.soon, ask.up
+    );
+    Some(ask)
 }
 
-/// Waiting requests count only while answers are slow: long downloads are no backlog.
-fn backlog(reading: Option<Reading>, memory: &Memory) -> f64 {
-    let low_load = memory.capacity.low_load_seconds;
-    let over = memory.capacity.over > 0;
-    reading.zip(low_load).filter(|_| over).map_or(0.0, |(reading, low_load)| reading.backlog(low_load))
+/// Waiting requests count only while answers are late: long downloads are no backlog.
+fn backlog(now: &Now, window: &Window, memory: &Memory) -> f64 {
+    let late = memory.capacity.over > 0;
+    let reading = Reading::take(window, now.at_ms, 1).filter(|_| late);
+    reading.zip(memory.capacity.low_load_seconds).map_or(0.0, |(reading, low_load)| reading.backlog(low_load))
 }
 
 /// CPU used by all ready replicas, by what one should use of its limit.
@@ -184,28 +208,35 @@ fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<
     let load = demand + reading.backlog(low_load) / DRAIN_SECONDS;
     let piling_up = demand > PILING_UP * reading.throughput;
     if !piling_up {
-        if now.ready < now.want {
+        let unjudged = memory.tried.as_ref().is_some_and(|tried| !tried.judged(now));
+        if now.ready < now.want || unjudged {
             return Ok(None);
         }
         if let Some(remark) = no_help(now, reading, memory) {
             return Err(remark);
         }
     }
-    let Some(mut ask) = Ask::shared("latency", load, 0.0, AIM * each, "rps") else { return Ok(None) };
+    let Some(mut ask) = Ask::shared("latency", load * memory.margin.factor(), 0.0, each, "rps") else {
+        return Ok(None);
+    };
     let seconds = reading.seconds.unwrap_or(0.0);
     ask.formula =
         format!("answers take {:.0} ms, {:.0} ms at low load: {}", seconds * 1e3, low_load * 1e3, ask.formula);
     Ok(Some(ask))
 }
 
-fn no_help(now: &Now, reading: Reading, memory: &Memory) -> Option<String> {
-    let tried = memory.tried.as_ref()?;
-    let recent = now.at_ms.saturating_sub(tried.at_ms) < tried.wait_ms;
-    (recent && tried.useless(reading)).then(|| {
-        let (before, after) = (tried.seconds * 1e3, reading.seconds.unwrap_or(0.0) * 1e3);
-        format!(
-            "more replicas did not help: answers took {before:.0} ms before {} replicas and take {after:.0} ms",
-            tried.want
-        )
+/// Whether the last rise for latency's sake did not help, so that another one is not tried yet.
+pub(crate) fn helpless(now: &Now, reading: Reading, memory: &Memory) -> bool {
+    memory.tried.as_ref().is_some_and(|tried| {
+        tried.judged(now) && now.at_ms.saturating_sub(tried.at_ms) < tried.wait_ms && tried.useless(reading)
     })
+}
+
+fn no_help(now: &Now, reading: Reading, memory: &Memory) -> Option<String> {
+    let tried = memory.tried.as_ref().filter(|_| helpless(now, reading, memory))?;
+    let (before, after) = (tried.seconds * 1e3, reading.seconds.unwrap_or(0.0) * 1e3);
+    Some(format!(
+        "more replicas did not help: answers took {before:.0} ms before {} replicas and take {after:.0} ms",
+        tried.want
+    ))
 }

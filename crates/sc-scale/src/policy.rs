@@ -13,12 +13,24 @@ pub struct Policy {
     pub max: u32,
     /// Requests per second per replica to aim at; none: learned from live traffic.
     pub rps: Option<f64>,
+    /// How fast answers shall be; none: faster than [`crate::capacity::KNEE`] times the time at low load.
+    pub objective: Option<Objective>,
     /// Share of a replica's CPU limit to aim at, 0–1; none: 0.7.
     pub cpu: Option<f64>,
-    /// Milliseconds the need must stay lower before replicas are taken away.
-    pub hold_down_ms: u64,
+    /// Milliseconds the need must stay lower before replicas are taken away; none: by the start time, see
+    /// [`crate::guards::hold_ms`].
+    pub hold_down_ms: Option<u64>,
     /// Milliseconds without a request before an app with `min = 0` sleeps; none: never.
     pub idle_after_ms: Option<u64>,
+}
+
+/// A latency objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Objective {
+    /// Seconds within which answers shall come, waiting in the proxy included.
+    pub seconds: f64,
+    /// The share of answers that may take longer, above 0: 0.05 for a p95.
+    pub budget: f64,
 }
 
 /// The share of its CPU limit a replica should use: far enough below 1 that a second's burst is not throttled.
@@ -36,8 +48,9 @@ impl From<&ScaleSpec> for Policy {
             min: spec.min,
             max: spec.max,
             rps: spec.rps,
+            objective: None,
             cpu: spec.cpu,
-            hold_down_ms: spec.hold_down_ms,
+            hold_down_ms: Some(spec.hold_down_ms).filter(|ms| *ms != ScaleSpec::default().hold_down_ms),
             idle_after_ms: spec.idle_after_ms,
         }
     }

@@ -98,30 +98,6 @@ impl Window {
         }
         (!last.complete).then(|| "not every proxy has reported: never lower".to_owned())
     }
-
-    /// Requests per second to be ready for: the largest of the 10-second mean (with its trend carried on) and what
-    /// the last 2 and 5 seconds show beyond doubt. None without data of the last 10 seconds.
-    pub fn demand(&self, at_ms: u64) -> Option<f64> {
-        let rate = |seconds| self.mean(at_ms, seconds, |s| Some(s.arrivals));
-        let ten = rate(10)?;
-        let sure = |seconds: u64| rate(seconds).map_or(0.0, |mean| (mean - noise(mean, seconds)).max(0.0));
-        Some((ten + self.trend(at_ms, ten)).max(sure(2)).max(sure(5)))
-    }
-
-    /// What a clear rise adds to the 10-second mean until a replica asked for now would serve. The means over 10 and
-    /// 30 seconds lie 10 s apart in the middle; the younger lies 5 s back, and a start takes [`START_SECONDS`].
-    fn trend(&self, at_ms: u64, ten: f64) -> f64 {
-        let covered = self.last(at_ms, 30).count() >= 20; // A window that has just begun has no trend.
-        let thirty = self.mean(at_ms, 30, |s| Some(s.arrivals)).filter(|_| covered).unwrap_or(ten);
-        let rise = ten - thirty;
-        if rise <= noise(thirty, 10).max(0.1 * thirty) {
-            return 0.0;
-        }
-        // The last 5 seconds' mean lies 2.5 s after that of the last 10: a rise that has ended is not carried on.
-        let five = self.mean(at_ms, 5, |s| Some(s.arrivals)).unwrap_or(ten);
-        let slope = (rise / 10.0).min((five - ten) / 2.5).max(0.0);
-        (slope * (5.0 + START_SECONDS)).min(ten)
-    }
 }
 
 /// Seconds from asking for a replica to its serving, until it is learned per app: a cold start on Docker with a quick app.

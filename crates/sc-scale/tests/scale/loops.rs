@@ -15,7 +15,7 @@ fn only_max(max: u32) -> Policy {
 /// A demo's minute: the load rises for 25 s, stays for 10 s and falls again.
 #[test]
 fn a_minute_up_and_down_with_only_max_given() {
-    let mut world = Loop::new(APP, Policy { hold_down_ms: 5_000, ..only_max(10) });
+    let mut world = Loop::new(APP, Policy { hold_down_ms: Some(5_000), ..only_max(10) });
     let (mut most, mut slow, mut all) = (0, 0.0, 0.0);
     for second in 0..60 {
         let share = match second {
@@ -99,9 +99,10 @@ proptest! {
             world.second((load * swing).round());
             counts.push(world.want);
         }
-        // Without a target it may come down to the knee a few times before it knows where that is.
-        prop_assert!(turns(&counts[300..]) == 0, "load {load}: {counts:?}");
-        prop_assert!(turns(&counts) <= if target { 0 } else { 5 }, "load {load}: {counts:?}");
+        // Without a target it comes down to the knee a few times before it knows where that is, and later tries once
+        // whether one less will do.
+        prop_assert!(turns(&counts[300..]) <= if target { 0 } else { 2 }, "load {load}: {counts:?}");
+        prop_assert!(turns(&counts) <= if target { 0 } else { 6 }, "load {load}: {counts:?}");
     }
 }
 
@@ -109,7 +110,7 @@ proptest! {
 #[test]
 fn a_ramp_does_not_overshoot_much() {
     let app = App { slots: 4.0, service: 0.08, start: 1 };
-    let mut world = Loop::new(app, Policy { hold_down_ms: 6_000, ..only_max(10) });
+    let mut world = Loop::new(app, Policy { hold_down_ms: Some(6_000), ..only_max(10) });
     let loads = (0..10).map(|_| 20.0).chain((0..10).map(|s| 20.0 + 12.0 * f64::from(s))).chain((0..30).map(|_| 140.0));
     let most = loads.map(|load| world.second(load).decision.want).max().unwrap();
     assert!((4..=5).contains(&most), "140 rps at 50 rps a replica: {most}");

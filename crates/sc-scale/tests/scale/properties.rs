@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sc_core::stats::Histogram;
-use sc_scale::{Capacity, Memory, Now, Policy, Sample, Window, decide, window::STALE_MS};
+use sc_scale::{Capacity, Memory, Now, Objective, Policy, Sample, Window, decide, window::STALE_MS};
 
 const AT: u64 = 1_700_000_000_000;
 
@@ -60,8 +60,8 @@ fn memories() -> impl Strategy<Value = Memory> {
         let bins = rps.into_iter().flat_map(|rps| {
             let bin = rps as i16 % 100;
             [
-                (bin, sc_scale::capacity::Bin { good: 20.0, bad: 0.0 }),
-                (bin + 1, sc_scale::capacity::Bin { good: 0.0, bad: 20.0 }),
+                (bin, sc_scale::capacity::Bin { seconds: 20.0, over: 0.0 }),
+                (bin + 1, sc_scale::capacity::Bin { seconds: 0.0, over: 40.0 }),
             ]
         });
         let capacity =
@@ -84,13 +84,15 @@ fn inputs() -> impl Strategy<Value = Inputs> {
         prop::option::of(0.1f64..1.0),
         0u64..60_000,
         prop::option::of(0u64..60_000),
+        prop::option::of((0.01f64..2.0, 0.001f64..0.2)),
     )
-        .prop_map(|(min, max, rps, cpu, hold_down_ms, idle_after_ms)| Policy {
+        .prop_map(|(min, max, rps, cpu, hold_down_ms, idle_after_ms, objective)| Policy {
+            objective: objective.map(|(seconds, budget)| Objective { seconds, budget }),
             min,
             max,
             rps,
             cpu,
-            hold_down_ms,
+            hold_down_ms: Some(hold_down_ms),
             idle_after_ms,
         });
     let now = (0u32..30, 0u32..30, prop::sample::select(vec![0, 0, 1, 200])).prop_map(|(want, ready, held)| Now {
@@ -243,7 +245,7 @@ fn the_decision_says_why_in_words() {
       "winner": "rps",
       "guards": [],
       "reason": "2 → 4: rps: ceil(182.0 rps ÷ 50.0 rps per replica) = 4",
-      "would_change": "above 200.0 rps: 5; below 136.4 rps for 30 s: 3",
+      "would_change": "above 200.0 rps: 5; below 136.4 rps for 20 s: 3",
       "capacity_rps": null
     }
     "#);

@@ -1,0 +1,127 @@
+//! How many requests per second to be ready for: what comes in now, and what will when a replica asked for now serves.
+
+use crate::window::Window;
+
+/// Spans in seconds over which a line is laid through the arrivals: a short one sees a bend soon, a long one sees a
+/// slow rise through the noise.
+const SPANS: [usize; 3] = [5, 10, 20];
+
+/// Standard deviations of doubt that are taken off a rise or a jump before it is believed.
+const DOUBT: f64 = 2.0;
+
+/// Longest horizon in seconds: a line is not carried on for longer than it was seen.
+const HORIZON_MAX: f64 = 20.0;
+
+/// Requests per second, now and soon.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Demand {
+    /// What comes in now: the mean of the last 10 s, or what the last seconds show beyond doubt, if that is more.
+    pub now: f64,
+    /// What is to be expected when a replica asked for now serves: `now`, with a rise carried on that is beyond doubt.
+    pub soon: f64,
+}
+
+/// Looks `horizon` seconds ahead. None without data of the last 10 seconds.
+pub fn forecast(window: &Window, at_ms: u64, horizon: f64) -> Option<Demand> {
+    let mut seconds = [0.0; SPANS[2]];
+    let mut n = 0;
+    for (slot, sample) in seconds.iter_mut().zip(window.last(at_ms, SPANS[2] as u64)) {
+        *slot = sample.arrivals; // Newest first.
+        n += 1;
+    }
+    let seconds = &seconds[..n];
+    let recent = &seconds[..n.min(10)];
+    if recent.is_empty() {
+        return None;
+    }
+    let ten = mean(recent);
+    let surely = |n: usize| seconds.get(..n).map_or(0.0, sure);
+    let now = ten.max(surely(1)).max(surely(2)).max(surely(4));
+    let ahead = horizon.clamp(0.0, HORIZON_MAX);
+    let lines = SPANS.iter().filter_map(|span| seconds.get(..*span)).map(|part| line(part, ahead));
+    Some(Demand { now, soon: lines.fold(now, f64::max) })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The least rate that these seconds can be explained with: independent arrivals vary by their square root.
+fn sure(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    (mean - DOUBT * (mean / values.len() as f64).sqrt()).max(0.0)
+}
+
+/// The line of least squares through the seconds (newest first), carried on by `ahead` seconds, its slope lessened by
+/// the doubt about it. Where a jump from one level to another explains them better, that is no line to carry on: the
+/// mean.
+fn line(values: &[f64], ahead: f64) -> f64 {
+    let n = values.len() as f64;
+    let (mean, middle) = (mean(values), (n - 1.0) / 2.0);
+    let spread = n * (n * n - 1.0) / 12.0;
+    let slope = values.iter().enumerate().map(|(age, v)| (middle - age as f64) * v).sum::<f64>() / spread;
+    let residue = |(age, v): (usize, &f64)| {
+        let off = v - mean - slope * (middle - age as f64);
+        off * off
+    };
+    let residues = values.iter().enumerate().map(residue).sum::<f64>();
+    if slope <= 0.0 || slope * slope * spread < between_levels(values, mean) {
+        return mean;
+    }
+    let doubt = DOUBT * ((residues / (n - 2.0)).max(mean) / spread).sqrt();
+    mean + (slope - doubt).max(0.0) * (middle + ahead)
+}
+
+/// How much of the sum of squares the best single jump explains.
+fn between_levels(values: &[f64], mean: f64) -> f64 {
+    let n = values.len() as f64;
+    let (mut most, mut sum) = (0.0f64, 0.0);
+    for (age, value) in values[..values.len() - 1].iter().enumerate() {
+        sum += value - mean;
+        let k = age as f64 + 1.0;
+        most = most.max(sum * sum * n / (k * (n - k)));
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Sample;
+
+    fn demand(rates: &[f64], horizon: f64) -> Demand {
+        let mut window = Window::default();
+        for (second, arrivals) in rates.iter().enumerate() {
+            window.push(Sample { at_ms: 1_000 * (second as u64 + 1), arrivals: *arrivals, ..Sample::default() });
+        }
+        forecast(&window, 1_000 * rates.len() as u64, horizon).unwrap()
+    }
+
+    #[test]
+    fn constant_load_is_what_it_is() {
+        assert_eq!(demand(&[100.0; 30], 10.0), Demand { now: 100.0, soon: 100.0 });
+    }
+
+    #[test]
+    fn a_steady_rise_is_carried_on() {
+        let rates: Vec<f64> = (0..30).map(|s| 5_000.0 + 100.0 * f64::from(s)).collect();
+        let soon = demand(&rates, 10.0).soon;
+        assert!((8_300.0..=9_000.0).contains(&soon), "7900 now, 8900 in 10 s: {soon}");
+    }
+
+    #[test]
+    fn a_jump_is_believed_at_once_and_not_carried_on() {
+        let mut rates = vec![100.0; 29];
+        rates.push(1_000.0);
+        let jump = demand(&rates, 10.0);
+        assert!((900.0..=1_000.0).contains(&jump.now) && jump.soon <= 1_100.0, "{jump:?}");
+        rates.extend([1_000.0; 4]);
+        let after = demand(&rates, 10.0);
+        assert!(after.soon <= 1_050.0, "{after:?}");
+    }
+
+    #[test]
+    fn nothing_seen_is_no_demand() {
+        assert_eq!(forecast(&Window::default(), 5_000, 1.0), None);
+    }
+}
