@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The project that apps live in unless another is named.
 pub const DEFAULT_PROJECT: &str = "default";
 
+/// No project's name: keys of routes begin with it, before the project.
+const ROUTES: &str = "routes";
+
 /// The longest name: with project, app and incarnation it still fits a DNS label (63, RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 20;
 
@@ -107,6 +110,9 @@ impl FromStr for AppId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (project, name) = text.split_once('/').unwrap_or((DEFAULT_PROJECT, text));
+        if project == ROUTES {
+            return Err(NameError { text: text.to_owned(), why: "no project can be called routes" });
+        }
         Ok(Self { project: Name::new(project)?, name: Name::new(name)? })
     }
 }

@@ -9,7 +9,7 @@
 //! | `{project}/versions/{app}/{n}` | [`Version`] | deploys; never changed |
 //! | `{project}/scale/{app}` | [`Scale`] | `sc scale`, the scaler |
 //! | `{project}/replicas/{app}/{incarnation}` | [`Replica`] | the reconciler |
-//! | `{project}/routes/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch it |
+//! | `routes/{project}/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch `routes/` and read nothing else |
 //! | `{project}/gone/{app}` | [`Gone`] | the reconciler: which incarnations a deleted app has used up |
 //! | `{project}/claims/{host,path}` | [`Claim`] | deploys: one owner per route |
 //! | `proxies/{id}` | [`Proxy`], leased | proxies |
@@ -375,6 +375,8 @@ pub mod key {
 
     /// The leader's key.
     pub const LEADER: &str = "leader";
+    /// Prefix of all routes: all that proxies read.
+    pub const ROUTES: &str = "routes/";
     /// Prefix of all proxies.
     pub const PROXIES: &str = "proxies/";
     /// Prefix of all proxies ever met and not forgotten.
@@ -400,7 +402,12 @@ pub mod key {
     }
     /// Key of an app's routes.
     pub fn routes(id: &AppId) -> String {
-        format!("{}/routes/{}", id.project, id.name)
+        format!("{ROUTES}{}/{}", id.project, id.name)
+    }
+    /// The app whose routes a key holds.
+    pub fn app_of_routes(key: &str) -> Option<AppId> {
+        let (project, name) = key.strip_prefix(ROUTES)?.split_once('/')?;
+        Some(AppId { project: Name::new(project).ok()?, name: Name::new(name).ok()? })
     }
     /// Key of what is left of a deleted app.
     pub fn gone(id: &AppId) -> String {

@@ -12,7 +12,7 @@ use crate::{
     spec::{AppSpec, RouteSpec, Traffic},
 };
 
-/// Value of `{project}/routes/{app}`.
+/// Value of `routes/{project}/{app}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppRoutes {
     /// Layout version, 1.

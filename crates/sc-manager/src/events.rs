@@ -82,7 +82,7 @@ impl Events {
 
     /// Whether a key of the store is an event's.
     pub fn owns(key: &str) -> bool {
-        key.split('/').nth(1) == Some("events")
+        !key.starts_with(key::ROUTES) && key.split('/').nth(1) == Some("events")
     }
 
     /// An ordinary event.

@@ -79,12 +79,13 @@ impl Reading {
                     self.desired.subnets.insert(n as u32, subnet);
                 }
             }
+            ["routes", project, app] => self.of_app(key, (project, app), "routes", None, (value, revision)),
             [_, "claims", _] => {
                 if let Some(claim) = self.record(key, value) {
                     self.desired.claims.insert(key.to_owned(), claim);
                 }
             }
-            [project, kind @ ("apps" | "scale" | "routes" | "gone"), app] => {
+            [project, kind @ ("apps" | "scale" | "gone"), app] => {
                 self.of_app(key, (project, app), kind, None, (value, revision))
             }
             [project, kind @ ("versions" | "replicas"), app, n] => {

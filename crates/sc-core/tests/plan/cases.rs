@@ -379,7 +379,7 @@ fn an_unreadable_record_leaves_its_app_alone_whole() {
         "default/scale/web",
         "default/versions/web/1",
         "default/replicas/web/2",
-        "default/routes/web",
+        "routes/default/web",
     ] {
         let (mut world, web) = settled(2);
         world.store.get_mut(broken).unwrap().0 = b"{".to_vec();
@@ -551,10 +551,10 @@ fn a_foreign_edit_of_the_routes_is_put_right() {
     let right = world.store[&key::routes(&web)].0.clone();
     world.edit::<sc_core::routes::AppRoutes>(&key::routes(&web), |routes| routes.traffic.queue_max = 1);
     let stray: sc_core::routes::AppRoutes = world.get(&key::routes(&web));
-    world.put("default/routes/nobodys", &stray);
+    world.put("routes/default/nobodys", &stray);
     world.publish();
     assert_eq!(world.store[&key::routes(&web)].0, right);
-    assert!(!world.store.contains_key("default/routes/nobodys"));
+    assert!(!world.store.contains_key("routes/default/nobodys"));
 }
 
 #[test]

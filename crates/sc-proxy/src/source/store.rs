@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sc_core::{
-    AppId, Name,
-    records::{self, RecordError},
+    AppId,
+    records::{self, RecordError, key},
     routes::AppRoutes,
 };
 use sc_store::{Changes, Entry, Store, StoreError, Watch};
@@ -16,8 +16,7 @@ use super::{BackOff, RouteSource, Update, random};
 /// How long a watch is believed before everything is listed again; cut by up to a third at random.
 const RELIST: Duration = Duration::from_secs(30);
 
-/// Follows `{project}/routes/{app}` in a store. The whole store is watched, since routes of projects yet unknown have no
-/// common prefix; other keys only move the revision on.
+/// Follows `routes/{project}/{app}` in a store. Nothing else is read: a user that may read `routes/` suffices.
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
     watch: Option<(Box<dyn Watch>, Instant)>,
@@ -31,8 +30,8 @@ impl StoreSource {
     }
 
     async fn list(&mut self) -> Result<Update, StoreError> {
-        let snapshot = self.store.load("").await?;
-        let watch = self.store.watch("", snapshot.revision).await?;
+        let snapshot = self.store.load(key::ROUTES).await?;
+        let watch = self.store.watch(key::ROUTES, snapshot.revision).await?;
         self.watch = Some((watch, Instant::now() + RELIST.mul_f64(1.0 - random() / 3.0)));
         let mut update = Update { revision: snapshot.revision, whole: true, ..Update::default() };
         for (key, entry) in &snapshot.entries {
@@ -96,7 +95,7 @@ impl Update {
     }
 
     fn note(&mut self, key: &str, entry: Option<&Entry>) {
-        let Some(app) = app_of(key) else { return };
+        let Some(app) = key::app_of_routes(key) else { return };
         match entry.map(|entry| read(key, &app, &entry.value)) {
             Some(Ok(routes)) => self.put.push(routes),
             Some(Err(error)) => {
@@ -106,13 +105,6 @@ impl Update {
             None => self.delete.push(app),
         }
     }
-}
-
-/// The app whose routes a key holds.
-fn app_of(key: &str) -> Option<AppId> {
-    let (project, rest) = key.split_once('/')?;
-    let name = rest.strip_prefix("routes/")?;
-    Some(AppId { project: Name::new(project).ok()?, name: Name::new(name).ok()? })
 }
 
 fn read(key: &str, app: &AppId, value: &[u8]) -> Result<AppRoutes, RecordError> {
@@ -137,12 +129,12 @@ mod tests {
     fn changes_become_an_update() {
         let good = r#"{"v":1,"app":"web","routes":[{"path":"/"}],"backends":[],"new_field":1}"#;
         let keys = vec![
-            ("default/routes/web".to_owned(), Some(entry("{"))),
-            ("default/routes/web".to_owned(), Some(entry(good))),
-            ("default/routes/bad".to_owned(), Some(entry(r#"{"v":2,"app":"bad","routes":[],"backends":[]}"#))),
-            ("default/routes/worse".to_owned(), Some(entry("no json"))),
-            ("default/routes/other".to_owned(), Some(entry(good))),
-            ("team/routes/gone".to_owned(), None),
+            ("routes/default/web".to_owned(), Some(entry("{"))),
+            ("routes/default/web".to_owned(), Some(entry(good))),
+            ("routes/default/bad".to_owned(), Some(entry(r#"{"v":2,"app":"bad","routes":[],"backends":[]}"#))),
+            ("routes/default/worse".to_owned(), Some(entry("no json"))),
+            ("routes/default/other".to_owned(), Some(entry(good))),
+            ("routes/team/gone".to_owned(), None),
             ("default/apps/web".to_owned(), Some(entry("{}"))),
             ("leader".to_owned(), None),
         ];
@@ -152,5 +144,59 @@ mod tests {
         assert_eq!(update.put.iter().map(|routes| routes.app.to_string()).collect::<Vec<_>>(), ["web"]);
         assert_eq!(names(&update.keep), "bad other worse");
         assert_eq!(names(&update.delete), "team/gone");
+    }
+
+    /// A store whose user may read routes, and nothing else.
+    struct LeastRights(sc_store::Memory);
+
+    #[async_trait]
+    impl Store for LeastRights {
+        async fn load(&self, prefix: &str) -> Result<sc_store::Snapshot, StoreError> {
+            assert_eq!(prefix, "routes/");
+            self.0.load(prefix).await
+        }
+        async fn watch(&self, prefix: &str, after: u64) -> Result<Box<dyn Watch>, StoreError> {
+            assert_eq!(prefix, "routes/");
+            self.0.watch(prefix, after).await
+        }
+        async fn commit(
+            &self,
+            _: Option<sc_store::Fence>,
+            _: Vec<sc_store::Expect>,
+            _: Vec<sc_store::Write>,
+        ) -> Result<u64, StoreError> {
+            panic!("routes are only read")
+        }
+        async fn grant(&self, _: Duration) -> Result<sc_store::LeaseId, StoreError> {
+            panic!("routes are only read")
+        }
+        async fn keep_alive(&self, _: sc_store::LeaseId) -> Result<(), StoreError> {
+            panic!("routes are only read")
+        }
+        async fn revoke(&self, _: sc_store::LeaseId) -> Result<(), StoreError> {
+            panic!("routes are only read")
+        }
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_but_routes_is_read() {
+        let memory = sc_store::Memory::new();
+        let put = |key: &str, value: &str| {
+            vec![sc_store::Write::Put { key: key.to_owned(), value: value.into(), lease: None }]
+        };
+        let web = r#"{"v":1,"app":"web","routes":[{"path":"/"}],"backends":[]}"#;
+        memory.commit(None, Vec::new(), put("routes/default/web", web)).await.unwrap();
+        memory.commit(None, Vec::new(), put("default/apps/web", "{}")).await.unwrap();
+        let mut source = StoreSource::new(Arc::new(LeastRights(memory.clone())));
+        let all = source.next().await;
+        assert_eq!((all.revision, all.whole, all.put.len()), (2, true, 1));
+        let api = web.replace("web", "api");
+        memory.commit(None, Vec::new(), put("default/apps/api", "{}")).await.unwrap();
+        memory.commit(None, Vec::new(), put("routes/default/api", &api)).await.unwrap();
+        let changed = source.next().await;
+        assert_eq!((changed.revision, changed.whole, changed.put.len()), (4, false, 1));
     }
 }

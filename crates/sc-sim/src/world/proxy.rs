@@ -201,8 +201,8 @@ impl SimProxy {
     }
 
     async fn followed(&self) -> Result<(), StoreError> {
-        let snapshot = self.store.load("").await?;
-        let mut watch = self.store.watch("", snapshot.revision).await?;
+        let snapshot = self.store.load(key::ROUTES).await?;
+        let mut watch = self.store.watch(key::ROUTES, snapshot.revision).await?;
         self.take_all(&snapshot);
         let relist = Instant::now() + RELIST;
         loop {
@@ -232,7 +232,7 @@ impl SimProxy {
         for (key, entry) in changes.keys {
             if let Some((app, routes)) = entry.and_then(|entry| routes(&key, &entry)) {
                 state.table.insert(app, routes);
-            } else if let Some(app) = app_of(&key) {
+            } else if let Some(app) = key::app_of_routes(&key) {
                 state.table.remove(&app);
             }
         }
@@ -390,13 +390,8 @@ impl State {
 }
 
 fn routes(key: &str, entry: &Entry) -> Option<(AppId, AppRoutes)> {
-    let app = app_of(key)?;
+    let app = key::app_of_routes(key)?;
     Some((app, records::read(key, &entry.value).ok()?))
-}
-
-fn app_of(key: &str) -> Option<AppId> {
-    let (project, name) = key.split_once("/routes/")?;
-    format!("{project}/{name}").parse().ok()
 }
 
 /// The stats streams of all proxies.

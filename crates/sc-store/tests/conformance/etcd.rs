@@ -124,7 +124,7 @@ async fn users_and_passwords() {
     server.ctl(&["user", "add", "root:secret"]);
     server.ctl(&["user", "add", "proxy:word"]);
     server.ctl(&["role", "add", "reader"]);
-    server.ctl(&["role", "grant-permission", "reader", "--prefix=true", "read", "/sc/v1/default/routes/"]);
+    server.ctl(&["role", "grant-permission", "reader", "--prefix=true", "read", "/sc/v1/routes/"]);
     server.ctl(&["role", "grant-permission", "reader", "--prefix=true", "readwrite", "/sc/v1/proxies/"]);
     server.ctl(&["user", "grant-role", "proxy", "reader"]);
     server.ctl(&["user", "grant-role", "root", "root"]);
@@ -134,15 +134,18 @@ async fn users_and_passwords() {
         Etcd::new(EtcdConfig { user, ..server.config() }).expect("a sound configuration")
     };
     let root = store(Some(("root", "secret")));
-    eventually("root may", async || root.commit(None, vec![], vec![put("default/routes/a", "1")]).await).await;
+    eventually("root may", async || root.commit(None, vec![], vec![put("routes/default/a", "1")]).await).await;
     for wrong in [None, Some(("root", "wrong")), Some(("nobody", "x"))] {
         let result = store(wrong).load("").await;
         assert!(matches!(result, Err(StoreError::Denied { .. })), "{wrong:?}: {result:?}");
     }
     let proxy = store(Some(("proxy", "word")));
-    assert_eq!(proxy.load("default/routes/").await.unwrap().entries.len(), 1);
+    assert_eq!(proxy.load("routes/").await.unwrap().entries.len(), 1);
     assert!(matches!(proxy.load("default/apps/").await, Err(StoreError::Denied { .. })));
-    let written = proxy.commit(None, vec![], vec![put("default/routes/a", "2")]).await;
+    let mut watch = proxy.watch("routes/", 0).await.expect("it may watch what it may read");
+    let changes = timeout(AT_MOST, watch.next()).await.expect("an answer").expect("its part of the changes");
+    assert_eq!(changes.keys.last().map(|(key, _)| key.as_str()), Some("routes/default/a"));
+    let written = proxy.commit(None, vec![], vec![put("routes/default/a", "2")]).await;
     assert!(matches!(written, Err(StoreError::Denied { .. })), "{written:?}");
 
     // Least rights suffice: no other key is touched on the way, not even to say why a commit did not happen.
@@ -154,11 +157,11 @@ async fn users_and_passwords() {
     // Changing the password makes etcd forget the tokens given out: the same handle gets another.
     let passwd = ["--user", "root:secret", "user", "passwd", "proxy", "--interactive=false"];
     server.ctl_with_input(&passwd, "word\n");
-    assert_eq!(proxy.load("default/routes/").await.expect("with a new token").entries.len(), 1);
+    assert_eq!(proxy.load("routes/").await.expect("with a new token").entries.len(), 1);
     server.ctl_with_input(&passwd, "word\n");
     proxy.commit(None, vec![], vec![put("proxies/one", "3")]).await.expect("a commit, too");
     server.ctl_with_input(&passwd, "another\n");
-    let result = proxy.load("default/routes/").await;
+    let result = proxy.load("routes/").await;
     assert!(matches!(result, Err(StoreError::Denied { .. })), "{result:?}");
 }
 
