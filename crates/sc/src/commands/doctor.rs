@@ -97,7 +97,13 @@ async fn host() -> Vec<Finding> {
         }
     });
     let containers = host.containers(&instance).await.unwrap_or_default();
-    for name in ["etcd", "manager", "proxy"].map(|name| format!("{instance}-{name}")) {
+    let mut parts = vec![format!("{instance}-manager"), format!("{instance}-proxy")];
+    // With an etcd elsewhere (`sc up --etcd URL`) there is none of ours.
+    let etcd = format!("{instance}-etcd");
+    if !matches!(host.volume_labels(&etcd).await, Ok(None)) {
+        parts.insert(0, etcd);
+    }
+    for name in parts {
         findings.push(match containers.iter().find(|container| container.name == name) {
             None => finding("warning", &name, "there is no such container", "start it: sc up"),
             Some(found) if found.running => finding("ok", &name, &found.status, ""),
