@@ -3,8 +3,8 @@
 use hyper::{
     HeaderMap, Method,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
@@ -127,12 +127,34 @@ fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>
 /// Makes a backend's response head fit to go on; `switching`: it agreed to change the protocol.
 pub fn forward_response(headers: &mut HeaderMap, switching: bool) {
     let upgrade = if switching { upgrade_of(headers) } else { None };
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH); // the chunks count (RFC 9112 section 6.3)
+    }
     remove_hop_by_hop(headers);
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, UPGRADES);
     }
     headers.append(VIA, VIA_US);
+}
+
+/// Counts a TRACE or OPTIONS on by one (RFC 9110 section 7.6.2). False: it may go no further.
+pub fn may_go_on(method: &Method, headers: &mut HeaderMap) -> bool {
+    if ![Method::TRACE, Method::OPTIONS].contains(method) {
+        return true;
+    }
+    let hops: Option<u32> = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse().ok());
+    match hops {
+        Some(0) => return false,
+        Some(hops) => _ = headers.insert(MAX_FORWARDS, HeaderValue::from(hops - 1)),
+        None => {}
+    }
+    true
+}
+
+/// Whether all that a request expects is a 100 (RFC 9110 section 10.1.1).
+pub fn can_be_met(headers: &HeaderMap) -> bool {
+    headers.get_all(EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether a request may be sent again when its fate is unknown (RFC 9110 section 9.2.2).

@@ -11,6 +11,7 @@ pub(super) enum Field {
     Expect,
     Te,
     Trailer,
+    MaxForwards,
     Date,
     /// Belongs to one connection and has no further meaning for us.
     HopByHop,
@@ -39,6 +40,7 @@ pub(super) fn field(name: &[u8]) -> Field {
         9 if is("x-real-ip") => Field::ForwardedOther,
         10 if is("connection") => Field::Connection,
         10 if is("keep-alive") => Field::HopByHop,
+        12 if is("max-forwards") => Field::MaxForwards,
         14 if is("content-length") => Field::ContentLength,
         15 if is("x-forwarded-for") => Field::ForwardedFor,
         16 if is("x-forwarded-host") => Field::ForwardedHost,

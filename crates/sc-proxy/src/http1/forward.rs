@@ -24,7 +24,13 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
     for header in request.fields {
         let (name, trusted) = (header.name.as_bytes(), from.trusted);
         let stays = match field(name) {
-            Field::Host | Field::ContentLength | Field::Via | Field::Other | Field::Date | Field::Trailer => true,
+            Field::Host
+            | Field::ContentLength
+            | Field::Via
+            | Field::Other
+            | Field::Date
+            | Field::Trailer
+            | Field::MaxForwards => true,
             Field::ForwardedProto => {
                 proto |= trusted;
                 trusted

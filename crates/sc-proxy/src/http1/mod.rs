@@ -7,12 +7,14 @@ mod body;
 mod chunked;
 mod field;
 mod forward;
+mod guard;
 mod request;
 mod response;
 
 pub use body::{Body, Encoding, Framing, Step};
 pub use chunked::{Chunked, Piece};
 pub use forward::{From, forward_request, forward_response};
+pub use guard::Guard;
 pub use request::{FIELDS, Fields, Request, Verdict, fields, judge};
 pub use response::{Answer, Response, answer};
 

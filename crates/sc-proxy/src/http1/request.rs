@@ -96,7 +96,7 @@ pub fn judge<'h, 'b>(bytes: &'b [u8], most: usize, fields: &'h mut Fields<'b>) -
         return Verdict::Odd;
     }
     let mut seen = Seen::default();
-    if !headers.iter().all(|header| seen.field(header)) {
+    if !headers.iter().all(|header| seen.field(header)) || (seen.counts_hops && matches!(method, "TRACE" | "OPTIONS")) {
         return Verdict::Odd;
     }
     let (Some(host), Some(body)) = (seen.host, seen.framing()) else { return Verdict::Odd };
@@ -125,6 +125,7 @@ struct Seen<'b> {
     expects: bool,
     takes_trailers: bool,
     has_trailers: bool,
+    counts_hops: bool,
 }
 
 impl<'b> Seen<'b> {
@@ -157,6 +158,7 @@ impl<'b> Seen<'b> {
                 self.takes_trailers |= super::field::items(header.value).any(trailers);
             }
             Field::Trailer => self.has_trailers = true,
+            Field::MaxForwards => self.counts_hops = true,
             _ => {}
         }
         true
@@ -174,7 +176,7 @@ impl<'b> Seen<'b> {
 }
 
 /// A line feed that no carriage return precedes: some take it for the end of a line, some do not.
-fn has_bare_line_feed(head: &[u8]) -> bool {
+pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
     let feeds = head.iter().filter(|b| **b == b'\n').count();
     let ends = head.windows(2).filter(|pair| pair == b"\r\n").count();
     feeds != ends
@@ -252,6 +254,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: x\r\ny: a\x00b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: x\r\ny: a\rb\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: x\r\nExpect: else\r\n\r\n",
+            "OPTIONS / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 1\r\n\r\n",
         ] {
             assert_eq!(verdict(text), "odd", "{text:?}");
         }

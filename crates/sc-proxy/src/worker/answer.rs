@@ -32,6 +32,12 @@ pub(super) enum Refusal {
     Broken,
     /// The client's body broke off.
     BadBody,
+    /// The client expects what is not known here.
+    Expectation,
+    /// An OPTIONS that may go no further.
+    LastOptions,
+    /// A TRACE that may go no further.
+    LastTrace,
     /// The request's head could be read in two ways.
     BadHead,
 }
@@ -42,6 +48,11 @@ impl Refusal {
         match self {
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad-host", "The request needs one valid Host field."),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is not served here."),
+            Self::Expectation => {
+                (StatusCode::EXPECTATION_FAILED, "expectation", "Nothing but 100-continue can be expected here.")
+            }
+            Self::LastOptions => (StatusCode::OK, "max-forwards", "The request may go no further."),
+            Self::LastTrace => (StatusCode::METHOD_NOT_ALLOWED, "max-forwards", "TRACE is not answered here."),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No app is routed at this host and path."),
             Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "The app is stopped."),
             Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", "Too many requests wait for the app."),

@@ -7,9 +7,8 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::{Future, poll_fn},
-    io,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -20,14 +19,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::{body::Incoming, header::HeaderValue, rt, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, header::HeaderValue, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use super::{Open, TICK, Worker, serve};
+use super::{Open, TICK, Worker, serve, watched::Io};
 use crate::config::Limits;
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
@@ -37,6 +35,8 @@ pub(crate) struct Phase {
     ticks: AtomicU32,
     limit: AtomicU32,
     over: AtomicBool,
+    /// The connection speaks another protocol now.
+    upgraded: AtomicBool,
 }
 
 const IDLE: u8 = 0;
@@ -90,6 +90,15 @@ impl Phase {
         let result = result.await;
         self.busy();
         result
+    }
+
+    /// From here on the connection speaks another protocol.
+    pub(super) fn upgraded(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
     }
 
     /// Something moved.
@@ -172,8 +181,7 @@ impl Transport for TcpStream {}
 pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transport, read: Bytes, peer: SocketAddr) {
     let client = Rc::new(Client::new(&worker, peer));
     let phase = client.phase.clone();
-    let head = ticks(worker.limits.head_timeout);
-    let io = Io { inner: TokioIo::new(stream), read, phase: phase.clone(), head };
+    let io = Io::new(stream, read, phase.clone(), &worker.limits);
     let service = {
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
@@ -227,61 +235,6 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.worker.clients.open.borrow_mut().remove(&self.key);
-    }
-}
-
-/// A client's socket that tells when a request begins to come in.
-struct Io<T> {
-    inner: TokioIo<T>,
-    /// Bytes that come before those of the socket.
-    read: Bytes,
-    phase: Arc<Phase>,
-    head: u32,
-}
-
-impl<T: Transport> rt::Read for Io<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let result = if self.read.is_empty() {
-            Pin::new(&mut self.inner).poll_read(cx, buf)
-        } else {
-            let most = self.read.len().min(buf.remaining());
-            buf.put_slice(&self.read.split_to(most));
-            Poll::Ready(Ok(()))
-        };
-        if result.is_ready() && self.phase.phase.load(Relaxed) == IDLE {
-            self.phase.enter(HEAD, self.head);
-        }
-        result
-    }
-}
-
-impl<T: Transport> rt::Write for Io<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 }
 

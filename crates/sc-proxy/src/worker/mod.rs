@@ -11,6 +11,7 @@ mod fast;
 mod serve;
 mod stream;
 mod upstream;
+mod watched;
 
 use std::{
     cell::{Cell, RefCell},

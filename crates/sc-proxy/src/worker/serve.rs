@@ -21,11 +21,11 @@ use crate::{
 pub(super) async fn serve(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
     client.phase.busy();
     let started = Instant::now();
-    let mut response = match route(&worker, &request) {
+    let mut response = match route(&worker, &mut request) {
         Ok(routed) => {
             let app = routed.app.clone();
             let answer = relay(&worker, &client, request, routed, started).await;
@@ -39,6 +39,11 @@ pub(super) async fn serve(
             refusal.response(&client, worker.limits.idle_timeout)
         }
     };
+    let amiss = [StatusCode::BAD_REQUEST, StatusCode::EXPECTATION_FAILED].contains(&response.status());
+    if amiss && response.headers().contains_key(headers::REASON) {
+        // Whoever sends such a request is not to be believed about where the next one begins.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if worker.stopping.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -54,15 +59,22 @@ struct Routed {
     target: Option<Uri>,
 }
 
-fn route(worker: &Worker, request: &Request<Incoming>) -> Result<Routed, Refusal> {
+fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
+    }
+    if !headers::can_be_met(request.headers()) {
+        return Err(Refusal::Expectation);
     }
     let host = authority(request)?;
     let name = match &host {
         None => Cow::Borrowed(""),
         Some(host) => host.to_str().ok().and_then(normal_host).ok_or(Refusal::BadHost)?,
     };
+    let method = request.method().clone();
+    if !headers::may_go_on(&method, request.headers_mut()) {
+        return Err(if method == Method::TRACE { Refusal::LastTrace } else { Refusal::LastOptions });
+    }
     let uri = request.uri();
     let path = normal_path(uri.path());
     let table = worker.table();
@@ -84,7 +96,12 @@ fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal
     if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
         return Err(Refusal::BadHost);
     }
-    match request.uri().authority() {
+    let uri = request.uri();
+    match uri.authority() {
+        // hyper takes `GET x` for an authority.
+        Some(_) if !matches!(uri.scheme_str(), Some("http" | "https")) => Err(Refusal::BadHead),
+        Some(authority) if authority.as_str().contains('@') => Err(Refusal::BadHost),
+        None if uri.path() == "*" && request.method() != Method::OPTIONS => Err(Refusal::BadHead),
         Some(authority) => HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| Refusal::BadHost),
         None => Ok(host.cloned()),
     }
@@ -131,6 +148,7 @@ fn respond(
         return Ok(response.map(|body| ToClient::relay(body, exchange, &client.phase, idle)));
     }
     let Some(upgrade) = upgrade else { return Err(Refusal::Broken) };
+    client.phase.upgraded();
     let backend = hyper::upgrade::on(&mut response);
     stream::start(worker, app.live.clone(), upgrade, backend, exchange);
     Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
