@@ -105,6 +105,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Descriptors for all but connections.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// How many clients may be connected: each of them may need a connection to a backend as well, and must get it.
+fn room_for_connections(most: usize) -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return most };
+    let room = limit.saturating_sub(OTHER_DESCRIPTORS) / 2;
+    most.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
+}
+
 /// A connection takes two descriptors, and shells allow 1024: takes as many as the system lets it.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -142,6 +153,7 @@ impl Cli {
         config.admin = self.admin;
         config.trust = self.trust;
         config.grace = self.grace;
+        config.limits.connections = room_for_connections(config.limits.connections);
         config.http1 = self.http1;
         Ok(config)
     }

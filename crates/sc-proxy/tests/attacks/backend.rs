@@ -15,8 +15,7 @@ use tokio::{
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
     pub bytes: Vec<u8>,
-    /// The bytes cut into requests, heads and bodies apart; a framing that has two readings is an error.
-    pub requests: Vec<Seen>,
+    /// Why the bytes cannot be cut into requests in one way only.
     pub fault: Option<String>,
 }
 
@@ -39,10 +38,18 @@ impl Seen {
     }
 }
 
+/// All that came.
+#[derive(Default)]
+struct Record {
+    connections: Vec<Connection>,
+    /// In the order of arrival.
+    requests: Vec<Seen>,
+}
+
 /// A running backend.
 pub struct Backend {
     pub addr: SocketAddr,
-    seen: Arc<Mutex<Vec<Connection>>>,
+    seen: Arc<Mutex<Record>>,
     task: JoinHandle<()>,
 }
 
@@ -51,14 +58,14 @@ impl Backend {
     pub async fn start(answer: impl Into<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Vec<Connection>>>::default();
+        let seen = Arc::<Mutex<Record>>::default();
         let (list, answer) = (seen.clone(), Arc::new(answer.into()));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let number = {
                     let mut list = list.lock().unwrap();
-                    list.push(Connection::default());
-                    list.len() - 1
+                    list.connections.push(Connection::default());
+                    list.connections.len() - 1
                 };
                 tokio::spawn(serve(stream, list.clone(), number, answer.clone()));
             }
@@ -67,12 +74,19 @@ impl Backend {
     }
 
     pub fn connections(&self) -> Vec<Connection> {
-        self.seen.lock().unwrap().iter().filter(|connection| !connection.bytes.is_empty()).cloned().collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .connections
+            .iter()
+            .filter(|connection| !connection.bytes.is_empty())
+            .cloned()
+            .collect()
     }
 
-    /// All requests of all connections.
+    /// All requests, in the order in which they came.
     pub fn requests(&self) -> Vec<Seen> {
-        self.connections().into_iter().flat_map(|connection| connection.requests).collect()
+        self.seen.lock().unwrap().requests.clone()
     }
 }
 
@@ -82,7 +96,7 @@ impl Drop for Backend {
     }
 }
 
-async fn serve(mut stream: TcpStream, list: Arc<Mutex<Vec<Connection>>>, number: usize, answer: Arc<Vec<u8>>) {
+async fn serve(mut stream: TcpStream, list: Arc<Mutex<Record>>, number: usize, answer: Arc<Vec<u8>>) {
     let (mut start, mut buffer) = (0, vec![0; 16 * 1024]);
     loop {
         let read = stream.read(&mut buffer).await.unwrap_or(0);
@@ -92,12 +106,13 @@ async fn serve(mut stream: TcpStream, list: Arc<Mutex<Vec<Connection>>>, number:
         let mut answers = 0;
         {
             let mut list = list.lock().unwrap();
-            let connection = &mut list[number];
+            let Record { connections, requests } = &mut *list;
+            let connection = &mut connections[number];
             connection.bytes.extend_from_slice(&buffer[..read]);
             while connection.fault.is_none() {
                 match cut(&connection.bytes[start..]) {
                     Ok(Some((seen, used))) => {
-                        connection.requests.push(seen);
+                        requests.push(seen);
                         start += used;
                         answers += 1;
                     }

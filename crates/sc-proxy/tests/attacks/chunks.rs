@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, GOOD, NEXT, PATHS, exchange};
 
-const BROKEN: &[(&str, &str)] = &[
+pub const BROKEN: &[(&str, &str)] = &[
     ("size 0x", "0x3\r\nabc\r\n0\r\n\r\n"),
     ("size +", "+3\r\nabc\r\n0\r\n\r\n"),
     ("size -", "-3\r\nabc\r\n0\r\n\r\n"),

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, GOOD, PATHS};
 
-const AMBIGUOUS: &[(&str, &str)] = &[
+pub const AMBIGUOUS: &[(&str, &str)] = &[
     ("CL.TE", "content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG"),
     ("TE.CL", "transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n1\r\na\r\n0\r\n\r\n"),
     ("CL.TE equal readings", "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),

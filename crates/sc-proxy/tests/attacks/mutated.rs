@@ -74,6 +74,11 @@ impl Dice {
     }
 }
 
+/// A request that was changed, always the same for a seed.
+pub fn request(seed: u64) -> Vec<u8> {
+    Dice(seed).request()
+}
+
 #[tokio::test]
 async fn changed_bytes_never_give_the_backend_two_readings() {
     let first = std::env::var("SC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
@@ -85,7 +90,7 @@ async fn changed_bytes_never_give_the_backend_two_readings() {
         })
         .await;
         for seed in first..first + ROUNDS {
-            let bytes = Dice(seed).request();
+            let bytes = request(seed);
             bench.mutated(&format!("{http1:?}: SC_SEED={seed}"), &bytes).await;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, GOOD, PATHS};
 
-const HEADS: &[(&str, &str)] = &[
+pub const HEADS: &[(&str, &str)] = &[
     ("bare CR in a value", "GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n"),
     ("bare CR between fields", "GET / HTTP/1.1\r\nhost: a\r\nx: a\ry: b\r\n\r\n"),
     ("NUL in a value", "GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n"),

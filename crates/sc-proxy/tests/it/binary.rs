@@ -10,7 +10,7 @@ use std::{
 use crate::support::*;
 
 /// A running program; killed when it is dropped.
-struct Program(Child);
+pub struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -21,13 +21,21 @@ impl Drop for Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sc-proxy"));
+        Self::run(env!("CARGO_BIN_EXE_sc-proxy"), args)
+    }
+
+    pub fn run(program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
         command.args(args).env_remove("SC_MANAGER").env_remove("SC_ETCD").stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// The address that it says it listens on.
-    fn addr(&mut self) -> std::net::SocketAddr {
+    pub fn addr(&mut self) -> std::net::SocketAddr {
         let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
         let line = lines.find_map(|line| line.ok().filter(|line| line.contains("serving"))).unwrap();
         line.split_once("listen=[").unwrap().1.split_once(']').unwrap().0.parse().unwrap()
@@ -47,7 +55,7 @@ impl Program {
     }
 }
 
-fn routes(folder: &Path, backend: &Backend) -> String {
+pub fn routes(folder: &Path, backend: &Backend) -> String {
     let path = folder.join("routes.toml");
     std::fs::write(&path, format!("[[route]]\napp = \"web\"\nbackends = [\"{}\"]\n", backend.addr)).unwrap();
     path.display().to_string()

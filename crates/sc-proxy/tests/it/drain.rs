@@ -14,9 +14,10 @@ fn check(totals: &Totals) {
     assert!(totals.failed.is_empty(), "{} failed of {}: {:?}", totals.failed.len(), totals.done, totals.failed.first());
 }
 
-/// The whole drain protocol, a hundred times: a new backend comes, an old one leaves the routes, is idle, and is stopped.
+/// The whole drain protocol, many times: a new backend comes, an old one leaves the routes, is idle, and is stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_replacements_fail_no_request_get_or_post() {
+async fn replacements_fail_no_request_get_or_post() {
+    let replacements = if std::env::var_os("SC_TEST_LONG").is_some() { 1_000 } else { 100 };
     let mut running = vec![(1, Backend::start("1").await), (2, Backend::start("2").await)];
     let routes = |running: &[(u64, Backend)]| {
         let addrs: Vec<_> = running.iter().map(|(n, backend)| (*n, backend.addr)).collect();
@@ -26,7 +27,7 @@ async fn a_hundred_replacements_fail_no_request_get_or_post() {
     proxy.ready().await;
     let mut stats = proxy.stats().await;
     let load = Load::start(proxy.addr, "x", 8, 5);
-    for n in 3..103u64 {
+    for n in 3..3 + replacements {
         running.push((n, Backend::start("n").await));
         let (old, leaving) = running.remove(0);
         let revision = proxy.set(routes(&running));

@@ -7,6 +7,7 @@ mod balance;
 mod binary;
 mod control;
 mod drain;
+mod endurance;
 mod http;
 mod limits;
 mod support;
