@@ -6,12 +6,14 @@
 //! calls that would break this.
 
 pub mod check;
+pub mod cron;
 pub mod file;
 pub mod names;
 pub mod observed;
 pub mod plan;
 pub mod records;
 pub mod routes;
+pub mod scaling;
 pub mod spec;
 pub mod stats;
 pub mod units;

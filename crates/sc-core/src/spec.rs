@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scaling::{ObjectiveSpec, PolicySpec};
+
 /// One version of an app: everything that makes two replicas of it alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -242,10 +244,39 @@ pub struct ScaleSpec {
     pub hold_down_ms: u64,
     /// Milliseconds without a request before an app with `min = 0` sleeps; none: never.
     pub idle_after_ms: Option<u64>,
+    /// How fast answers shall be; none: the knee of throughput and latency is looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveSpec>,
+    /// What else asks for replicas; the largest need wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicySpec>,
+    /// At most so many replicas more at once; none: twice as many and two more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<u32>,
+    /// At most so many replicas fewer at once; none: a tenth, at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_down: Option<u32>,
+    /// The flap budget: after so many turns from up to down or back within an hour nothing is taken away; none: no
+    /// such limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns_an_hour: Option<u32>,
 }
 
 impl Default for ScaleSpec {
     fn default() -> Self {
-        Self { min: 1, max: 1, auto: false, rps: None, cpu: None, hold_down_ms: 30_000, idle_after_ms: None }
+        Self {
+            min: 1,
+            max: 1,
+            auto: false,
+            rps: None,
+            cpu: None,
+            hold_down_ms: 30_000,
+            idle_after_ms: None,
+            objective: None,
+            policies: Vec::new(),
+            step_up: None,
+            step_down: None,
+            turns_an_hour: None,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What an app may not be: checked by the app file's parser for its line numbers, and by the manager for everybody else.
 
+mod scale;
+
 use crate::{
     records::key,
     spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source},
@@ -53,7 +55,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     security(spec, &mut found);
     times(spec, &mut found);
     volumes(spec, &mut found);
-    self::scale(scale, max_replicas, &mut found);
+    scale::scale(scale, max_replicas, &mut found);
     found.0
 }
 
@@ -65,7 +67,7 @@ pub fn show_route(route: &RouteSpec) -> String {
 /// Only what is wrong with a count and its bounds.
 pub fn validate_scale(scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
     let mut found = Found(Vec::new());
-    self::scale(scale, max_replicas, &mut found);
+    scale::scale(scale, max_replicas, &mut found);
     found.0
 }
 
@@ -269,31 +271,6 @@ fn volumes(spec: &AppSpec, found: &mut Found) {
         if !sound {
             found.add("volumes", &format!("{volume:?}: write NAME:/path or /host/path:/path, with :ro for read-only"));
         }
-    }
-}
-
-fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
-    if scale.max > max_replicas {
-        found
-            .add("scale.max", &format!("{} is over this manager's limit of {max_replicas} replicas an app", scale.max));
-    }
-    if scale.min > scale.max {
-        found.add("scale.min", &format!("min {} is above max {}", scale.min, scale.max));
-    }
-    if scale.max == 0 {
-        found.add("scale.max", "at most 0 replicas would never serve; to stop an app, use `sc stop`");
-    }
-    if scale.rps.is_some_and(|rps| !(rps.is_finite() && rps > 0.0)) {
-        found.add("scale.rps", "give the requests per second one replica shall serve, above 0");
-    }
-    if scale.cpu.is_some_and(|cpu| !(0.01..=1.0).contains(&cpu)) {
-        found.add("scale.cpu", "give a share of the CPU limit between 1% and 100%");
-    }
-    if scale.hold_down_ms > LONGEST_MS || scale.idle_after_ms.is_some_and(|ms| !(1_000..=LONGEST_MS).contains(&ms)) {
-        found.add("scale", "hold_down is at most a year, idle_after between 1s and a year");
-    }
-    if scale.idle_after_ms.is_some() && scale.min > 0 {
-        found.add("scale.idle_after", "an app sleeps only with min = 0");
     }
 }
 

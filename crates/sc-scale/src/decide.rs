@@ -82,18 +82,18 @@ fn guarded(
     let up = winner.up.clamp(min, max);
     match winner.signal {
         "idle" => 0,
-        _ if up > from => stepped_up(now, from, memory, up, told),
-        _ => lowered(hold_ms, now, from, memory, down.clamp(min, max), doubt, told),
+        _ if up > from => stepped_up(policy, now, from, memory, up, told),
+        _ => lowered(policy, now, from, memory, down.clamp(min, max), doubt, told),
     }
 }
 
 /// One step up at a time, at least [`guards::STEP_UP_MS`] apart.
-fn stepped_up(now: &Now, from: u32, memory: &Memory, up: u32, told: &mut Vec<String>) -> u32 {
+fn stepped_up(policy: &Policy, now: &Now, from: u32, memory: &Memory, up: u32, told: &mut Vec<String>) -> u32 {
     if from > 0 && now.at_ms.saturating_sub(memory.raised_ms) < guards::STEP_UP_MS && now.at_ms >= memory.raised_ms {
         told.push("rose less than a second ago".to_owned());
         return from;
     }
-    let most = guards::step_up(from);
+    let most = guards::step_up(policy, from);
     if up > most {
         told.push(format!("step: at most {most} at once"));
     }
@@ -102,7 +102,7 @@ fn stepped_up(now: &Now, from: u32, memory: &Memory, up: u32, told: &mut Vec<Str
 
 /// Down only after the hold time, by the largest need in it, in steps, and on good data.
 fn lowered(
-    hold_ms: u64,
+    policy: &Policy,
     now: &Now,
     from: u32,
     memory: &Memory,
@@ -117,6 +117,11 @@ fn lowered(
         told.push(doubt);
         return from;
     }
+    if let Some(flapping) = guards::flapping(policy, now, memory) {
+        told.push(flapping);
+        return from;
+    }
+    let hold_ms = guards::hold_ms(policy, memory);
     let seconds = hold_ms / 1_000;
     let to = match guards::held_need(hold_ms, now.at_ms, memory) {
         None => {
@@ -136,7 +141,7 @@ fn lowered(
         told.push(format!("step: went down less than {} s ago", guards::STEP_DOWN_MS / 1_000));
         return from;
     }
-    let least = guards::step_down(from);
+    let least = guards::step_down(policy, from);
     if to < least {
         told.push(format!("step: to {least} at first"));
     }
@@ -152,6 +157,7 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         memory.tried = None;
     }
     if want > now.want {
+        guards::turn(now, true, memory);
         memory.raised_ms = now.at_ms;
         memory.starts.rose(now.at_ms, want);
         let reading = Reading::take(window, now.at_ms, 2);
@@ -169,6 +175,7 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         }
     }
     if want < now.want {
+        guards::turn(now, false, memory);
         memory.lowered_ms = now.at_ms;
         memory.capacity.trusted = memory.capacity.usable(policy.objective.is_some()).unwrap_or(0.0);
         memory.lowered_load = Reading::take(window, now.at_ms, 10).map_or(0.0, |reading| reading.arrivals);

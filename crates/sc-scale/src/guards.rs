@@ -11,14 +11,38 @@ pub const STEP_UP_MS: u64 = 1_000;
 /// Milliseconds between two steps down: a tenth each time makes half in a quarter of a minute.
 pub const STEP_DOWN_MS: u64 = 2_000;
 
-/// The most that one step up may reach.
-pub fn step_up(from: u32) -> u32 {
-    from.saturating_mul(2).saturating_add(2)
+/// The most that one step up may reach: as the user says, else twice as many and two.
+pub fn step_up(policy: &Policy, from: u32) -> u32 {
+    from.saturating_add(policy.step_up.unwrap_or(from.saturating_add(2)).max(1))
 }
 
-/// The least that one step down may reach: one replica or a tenth less.
-pub fn step_down(from: u32) -> u32 {
-    from.saturating_sub((from / 10).max(1))
+/// The least that one step down may reach: as the user says, else one replica or a tenth less.
+pub fn step_down(policy: &Policy, from: u32) -> u32 {
+    from.saturating_sub(policy.step_down.unwrap_or(from / 10).max(1))
+}
+
+/// An hour, over which turns are counted.
+const HOUR_MS: u64 = 3_600_000;
+
+/// The most turns kept; the largest flap budget.
+const TURNS_MAX: usize = 60;
+
+/// Whether the flap budget is used up, so that nothing is taken away.
+pub(crate) fn flapping(policy: &Policy, now: &Now, memory: &Memory) -> Option<String> {
+    let budget = policy.turns_an_hour?;
+    let turns = memory.turns.iter().filter(|at| now.at_ms.saturating_sub(**at) < HOUR_MS).count();
+    (turns >= budget as usize).then(|| format!("flap budget: {turns} turns within an hour, {budget} are allowed"))
+}
+
+/// Notes a turn, if this change goes the other way than the last one. Call it before the change is noted.
+pub(crate) fn turn(now: &Now, up: bool, memory: &mut Memory) {
+    let (raised, lowered) = (memory.raised_ms, memory.lowered_ms);
+    if if up { lowered > raised } else { raised > lowered } {
+        memory.turns.retain(|at| now.at_ms.saturating_sub(*at) < HOUR_MS);
+        let surplus = (memory.turns.len() + 1).saturating_sub(TURNS_MAX);
+        memory.turns.drain(..surplus);
+        memory.turns.push(now.at_ms);
+    }
 }
 
 /// Milliseconds that a need must stay lower before replicas are taken away: as the user says, else twice the start time,

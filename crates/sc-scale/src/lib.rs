@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use capacity::Capacity;
 pub use decide::decide;
 pub use policy::{Objective, Policy};
-pub use window::{Sample, Window};
+pub use window::{Outside, Sample, Window};
 
 /// How things stand at the moment of the decision: what is not a mean over time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,8 @@ pub struct Memory {
     pub flaps: u32,
     /// When the last of them was.
     pub flapped_ms: u64,
+    /// When the count turned from up to down or back in the last hour, Unix ms.
+    pub turns: Vec<u64>,
     /// When the app was last busy, or nobody could tell.
     pub busy_ms: u64,
     /// What one replica can take.

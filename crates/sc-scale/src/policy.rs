@@ -1,6 +1,6 @@
 //! What the user asks of the scaler.
 
-use sc_core::spec::ScaleSpec;
+use sc_core::{scaling::PolicySpec, spec::ScaleSpec};
 use serde::{Deserialize, Serialize};
 
 /// What the user asks of the scaler. Only `max` is needed.
@@ -22,6 +22,23 @@ pub struct Policy {
     pub hold_down_ms: Option<u64>,
     /// Milliseconds without a request before an app with `min = 0` sleeps; none: never.
     pub idle_after_ms: Option<u64>,
+    /// What else asks for replicas.
+    pub policies: Vec<PolicySpec>,
+    /// At most so many more at once; none: see [`crate::guards::step_up`].
+    pub step_up: Option<u32>,
+    /// At most so many fewer at once; none: see [`crate::guards::step_down`].
+    pub step_down: Option<u32>,
+    /// After so many turns within an hour nothing is taken away; none: no such limit.
+    pub turns_an_hour: Option<u32>,
+}
+
+impl Policy {
+    /// Whether what a replica takes is learned and acted upon: where the user gave an objective, or nothing else that
+    /// says how much load a replica shall have.
+    pub fn learns(&self) -> bool {
+        let load = |one: &PolicySpec| !matches!(one, PolicySpec::Schedule { .. } | PolicySpec::Fixed { .. });
+        self.objective.is_some() || (self.rps.is_none() && !self.policies.iter().any(load))
+    }
 }
 
 /// A latency objective.
@@ -48,7 +65,11 @@ impl From<&ScaleSpec> for Policy {
             min: spec.min,
             max: spec.max,
             rps: spec.rps,
-            objective: None,
+            objective: spec.objective.map(|o| Objective { seconds: o.ms as f64 / 1e3, budget: o.budget }),
+            policies: spec.policies.clone(),
+            step_up: spec.step_up,
+            step_down: spec.step_down,
+            turns_an_hour: spec.turns_an_hour,
             cpu: spec.cpu,
             hold_down_ms: Some(spec.hold_down_ms).filter(|ms| *ms != ScaleSpec::default().hold_down_ms),
             idle_after_ms: spec.idle_after_ms,

@@ -37,6 +37,10 @@ pub struct Sample {
     pub cpu: Option<f64>,
     /// CPU limit of those replicas together; none: they have no limit.
     pub cpu_limit: Option<f64>,
+    /// Memory in use by those replicas together, bytes; none: not measured.
+    pub memory: Option<f64>,
+    /// Their memory limit together, bytes; none: they have no limit.
+    pub memory_limit: Option<f64>,
     /// How many replicas `cpu` and `cpu_limit` speak of. 0: all that were ready.
     pub cpu_replicas: u32,
     /// Every registered proxy reported for this second.
@@ -60,6 +64,20 @@ impl Sample {
 pub struct Window {
     /// Oldest first.
     pub seconds: VecDeque<Sample>,
+    /// What the sources of policies answered last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
+}
+
+/// The last answer of a policy's source.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Outside {
+    /// The policy's place in the list.
+    pub policy: u16,
+    /// When it came, Unix ms.
+    pub at_ms: u64,
+    /// The number.
+    pub value: f64,
 }
 
 impl Window {

@@ -1,6 +1,6 @@
 //! One `[app.NAME]`.
 
-use super::{FileApp, LocalFile, binary_target, reader::Reader};
+use super::{FileApp, LocalFile, binary_target, reader::Reader, scale::scale};
 use crate::{
     names::Name,
     spec::{
@@ -190,31 +190,4 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         connect_timeout_ms: duration(table, "connect_timeout", default.connect_timeout_ms),
         response_timeout_ms: duration(table, "response_timeout", default.response_timeout_ms),
     }
-}
-
-/// `replicas = 3`, or bounds within which the scaler decides: `max` alone is enough.
-fn scale(table: &Reader<'_>) -> (Option<ScaleSpec>, Option<u32>) {
-    let default = ScaleSpec::default();
-    let replicas = table.number("replicas", 0..=u32::MAX);
-    let (min, max) = (table.number("min", 0..=u32::MAX), table.number("max", 1..=u32::MAX));
-    let auto = max.is_some();
-    if replicas.is_some() && auto {
-        table.error("replicas", "`replicas` is a fixed count, `max` lets sc choose: give one of them");
-    }
-    for key in ["min", "rps", "cpu", "hold_down", "idle_after"] {
-        if table.has(key) && max.is_none() {
-            table.error(key, format!("`{key}` needs a `max` beside it: with that sc chooses the count"));
-        }
-    }
-    let spec = ScaleSpec {
-        min: min.unwrap_or(if auto { default.min } else { 0 }),
-        max: max.or(replicas).unwrap_or(default.max).max(1),
-        auto,
-        rps: table.fraction("rps"),
-        cpu: table.share("cpu"),
-        hold_down_ms: duration(table, "hold_down", default.hold_down_ms),
-        idle_after_ms: table.parsed("idle_after", parse_duration),
-    };
-    // A fixed count is where a new app begins, no bound: an app that exists keeps the count it has.
-    (auto.then_some(spec), replicas)
 }

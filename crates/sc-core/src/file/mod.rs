@@ -7,6 +7,7 @@
 mod app;
 mod error;
 mod reader;
+mod scale;
 
 pub use error::{FileError, FileErrors};
 

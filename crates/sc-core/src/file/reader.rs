@@ -85,6 +85,10 @@ impl<'a> Reader<'a> {
         self.value(key).is_some()
     }
 
+    pub(super) fn is_table(&self, key: &'static str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().as_table().is_some())
+    }
+
     /// A value of some type; says what was expected where it is of another.
     fn typed<T>(
         &self,
@@ -190,10 +194,12 @@ impl<'a> Reader<'a> {
     pub(super) fn list(&self, key: &'static str) -> Option<Vec<Reader<'a>>> {
         let value = self.value(key)?;
         let tables: Option<Vec<_>> = value.get_ref().as_array().and_then(|list| {
-            let one = |v: &'a Spanned<DeValue<'a>>| {
-                Some(Reader::over(vec![v.get_ref().as_table()?], 1, v.span(), self.errors))
+            let one = |(i, v): (usize, &'a Spanned<DeValue<'a>>)| {
+                let (spans, prefix) = (self.spans.clone(), format!("{}{key}.{i}.", self.prefix));
+                self.note(&format!("{key}.{i}"), v);
+                Some(Reader { spans, prefix, ..Reader::over(vec![v.get_ref().as_table()?], 1, v.span(), self.errors) })
             };
-            list.iter().map(one).collect()
+            list.iter().enumerate().map(one).collect()
         });
         if tables.is_none() {
             self.error(key, format!("`{key}` is a list of tables: write [[….{key}]]"));

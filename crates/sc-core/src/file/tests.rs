@@ -130,3 +130,85 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn scaling_is_read_whole() {
+    let text = r#"
+[app.a]
+image = "x"
+[app.a.scale]
+max = 10
+objective = { p95 = "200ms" }
+turns_an_hour = 6
+[[app.a.scale.policy]]
+metric = "threshold"
+up = "90%"
+down = "40%"
+cooldown = "5m"
+[[app.a.scale.policy]]
+metric = "schedule"
+cron = "0 8 * * 1-5"
+for = "10h"
+min = 4
+[[app.a.scale.policy]]
+metric = "prometheus"
+url = "http://127.0.0.1:9090"
+query = "sum(queue_depth)"
+target = 20
+"#;
+    let scale = parse(text).unwrap().remove(0).scale.unwrap();
+    assert_eq!(scale.objective.unwrap().budget, 0.05);
+    let metrics: Vec<_> = scale.policies.iter().map(|policy| policy.metric()).collect();
+    assert_eq!((metrics, scale.turns_an_hour), (vec!["threshold", "schedule", "prometheus"], Some(6)));
+    assert_eq!(serde_json::from_str::<crate::spec::ScaleSpec>(&serde_json::to_string(&scale).unwrap()).unwrap(), scale);
+}
+
+#[test]
+fn bad_policies_are_shown_where_they_stand() {
+    let text = r#"
+[app.a]
+image = "x"
+[app.a.scale]
+max = 3
+objective = { p42 = "1s" }
+[[app.a.scale.policy]]
+metric = "cpuu"
+target = "70%"
+[[app.a.scale.policy]]
+metric = "rps"
+target = 0
+[[app.a.scale.policy]]
+metric = "schedule"
+cron = "0 25 * * *"
+for = "1h"
+min = 9
+[[app.a.scale.policy]]
+metric = "prometheus"
+url = "prometheus"
+query = "up"
+target = 1
+"#;
+    assert_snapshot!(errors(text), @r##"
+    line 6, column 13: give one of p50, p90, p95, p99 and p999, like { p95 = "200ms" }
+     6 | objective = { p42 = "1s" }
+       |             ^^^^^^^^^^^^^^
+    line 6, column 15: unknown key `p42`; known here: budget, p50, p90, p95, p99, p999
+     6 | objective = { p42 = "1s" }
+       |               ^^^
+    line 8, column 10: no metric is called "cpuu"; did you mean "cpu"?
+     8 | metric = "cpuu"
+       |          ^^^^^^
+    line 12, column 10: scale.policy.1.target: give what one replica shall take, above 0
+     12 | target = 0
+        |          ^
+    line 15, column 8: scale.policy.2.cron: "0 25 * * *" is no cron time: "25" is no hour from 0 to 23; write minute, hour, day, month and weekday, like "0 8 * * 1-5"
+     15 | cron = "0 25 * * *"
+        |        ^^^^^^^^^^^^
+    line 17, column 7: scale.policy.2.min: 9 is above max 3
+     17 | min = 9
+        |       ^
+    line 20, column 7: scale.policy.3.url: "prometheus": give a URL like http://127.0.0.1:9090
+     20 | url = "prometheus"
+        |       ^^^^^^^^^^^^
+    "##);
+}

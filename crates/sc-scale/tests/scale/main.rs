@@ -2,4 +2,5 @@
 
 mod loops;
 mod plant;
+mod policies;
 mod properties;

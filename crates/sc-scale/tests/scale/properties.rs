@@ -94,6 +94,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
             cpu,
             hold_down_ms: Some(hold_down_ms),
             idle_after_ms,
+            ..Policy::default()
         });
     let now = (0u32..30, 0u32..30, prop::sample::select(vec![0, 0, 1, 200])).prop_map(|(want, ready, held)| Now {
         at_ms: AT,

@@ -1,5 +1,8 @@
 //! What each signal asks for. The largest need wins; nothing is averaged, so no two signals can fight.
 
+mod policies;
+
+use sc_core::scaling::PolicySpec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -118,18 +121,20 @@ pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) 
     let demand = forecast(window, now.at_ms, memory.starts.horizon() + DECISION_SECONDS);
     asks.extend(held(policy, now, memory));
     asks.extend(awake(policy, now, window));
+    let learns = policy.learns();
     if let Some(demand) = demand {
-        match policy.rps {
-            Some(target) => {
-                asks.extend(Ask::shared("rps", demand.soon, spare(demand.now).max(SPARE * demand.now), target, "rps"))
-            }
-            None => asks.extend(capacity(policy, now, demand, window, memory)),
+        if let Some(target) = policy.rps {
+            asks.extend(Ask::shared("rps", demand.soon, spare(demand.now).max(SPARE * demand.now), target, "rps"));
+        }
+        if learns {
+            asks.extend(capacity(policy, now, demand, window, memory));
         }
     }
     asks.extend(cpu(policy, now, window));
-    if policy.rps.is_none()
-        && let (Some(demand), Some(reading)) = (demand, reading)
-    {
+    let (given, failed) = policies::ask(policy, now, demand, window, memory);
+    asks.extend(given);
+    remarks.extend(failed);
+    if let (true, Some(demand), Some(reading)) = (learns, demand, reading) {
         match latency(now, demand.soon, reading, memory) {
             Ok(ask) => asks.extend(ask),
             Err(remark) => remarks.push(remark),
@@ -184,13 +189,17 @@ fn backlog(now: &Now, window: &Window, memory: &Memory) -> f64 {
 
 /// CPU used by all ready replicas, by what one should use of its limit.
 fn cpu(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
+    let given = policy.policies.iter().filter_map(|one| match one {
+        PolicySpec::Cpu { target } => Some(*target),
+        _ => None,
+    });
+    let target = given.chain(policy.cpu).reduce(f64::min).or(policy.learns().then_some(CPU_TARGET))?;
     let one = |s: &crate::Sample| f64::from(if s.cpu_replicas == 0 { s.ready } else { s.cpu_replicas });
     let used = window.mean(now.at_ms, 10, |s| {
         let n = one(s);
         s.cpu.filter(|_| n > 0.0).map(|cpu| cpu / n * f64::from(s.ready))
     })?;
     let limit = window.mean(now.at_ms, 10, |s| s.cpu_limit.map(|limit| limit / one(s)).filter(|l| l.is_finite()))?;
-    let target = policy.cpu.unwrap_or(CPU_TARGET);
     let mut ask = Ask::shared("cpu", used, SPARE * used, target * limit, "CPUs")?;
     ask.formula = format!("ceil({used:.2} CPUs ÷ ({target:.2} × {limit:.2} CPUs per replica)) = {}", ask.up);
     Some(ask)
