@@ -2,6 +2,7 @@
 
 mod apps;
 mod bridge;
+mod clients;
 mod commands;
 mod crashes;
 mod deploys;

@@ -1,0 +1,112 @@
+//! Clients that people use, and one that attacks, through the proxy alone. Debian's own Python has the modules.
+
+use std::{net::SocketAddr, path::PathBuf, process::Stdio};
+
+use sc_tests::{poll, program, secs, slot::Slot};
+use tokio::process::{Child, Command};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+struct Stage {
+    url: String,
+    http: SocketAddr,
+    _running: [Child; 2],
+    _folder: tempfile::TempDir,
+    _slot: Slot,
+}
+
+impl Stage {
+    async fn set(http1: &str) -> Self {
+        let slot = Slot::take();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // Two ports of one address: the backend listens on loopback.
+        let (http, app, sockets) = (slot.addr(), free_port(), free_port());
+        let backend = spawn(Command::new(PYTHON).arg(script("backend")).args([app.to_string(), sockets.to_string()]));
+        let file = folder.path().join("routes.toml");
+        let route = |app: &str, path: &str, port: u16| {
+            format!("[[route]]\napp = \"{app}\"\npath = \"{path}\"\nbackends = [\"127.0.0.1:{port}\"]\n")
+        };
+        std::fs::write(&file, route("web", "/", app) + &route("sockets", "/ws", sockets)).expect("a file");
+        let mut proxy = Command::new(program("sc-proxy"));
+        proxy.args(["--listen", &http.to_string(), "--threads", "2", "--admin", &slot.addr().to_string()]);
+        let proxy = spawn(proxy.args(["--http1", http1, "--routes-file"]).arg(&file));
+        for port in [app, sockets] {
+            listens(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        }
+        listens(http).await;
+        Self { url: format!("http://{http}"), http, _running: [backend, proxy], _folder: folder, _slot: slot }
+    }
+
+    /// Runs a program to its end, which must be a good one.
+    async fn run(&self, command: &mut Command) -> String {
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(secs(60), output).await.expect("it ends").expect("it starts");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{command:?}: {text}");
+        text
+    }
+
+    async fn python(&self, name: &str) {
+        self.run(Command::new(PYTHON).arg(script(name)).arg(&self.url)).await;
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(format!("{name}.py"))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.spawn().expect("a program to start")
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+async fn listens(addr: SocketAddr) {
+    let connected = async || tokio::net::TcpStream::connect(addr).await.ok().map(drop);
+    poll(secs(20), &format!("{addr} to listen"), connected).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_and_curl_are_served_on_both_paths() {
+    for http1 in ["fast", "hyper"] {
+        let stage = Stage::set(http1).await;
+        stage.python("with_requests").await;
+        stage.python("with_httpx").await;
+        stage.python("with_websockets").await;
+        let url = &stage.url;
+        let many: Vec<_> = (0..50).map(|n| format!("{url}/{n}")).collect();
+        let answers = stage.run(Command::new("curl").args(["-sSf", "--http1.1"]).args(&many)).await;
+        assert_eq!(answers.matches("GET /").count(), 50, "{http1}: {answers}");
+        for option in ["--http1.0", "--http1.1", "--compressed", "--raw"] {
+            let answer = stage.run(Command::new("curl").args(["-sSf", option, &format!("{url}/chunked")])).await;
+            assert!(answer.contains("49,"), "{http1}: {option}: {answer}");
+        }
+        let upload =
+            ["-sSf", "-H", "Expect: 100-continue", "-H", "Transfer-Encoding: chunked", "--data-binary", "hello"];
+        assert_eq!(stage.run(Command::new("curl").args(upload).arg(url)).await, "hello", "{http1}");
+    }
+}
+
+/// Hundreds of connections that send their heads or bodies drop by drop, or read so: others are served as if they were not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_attackers_do_not_stand_in_the_way() {
+    for http1 in ["fast", "hyper"] {
+        let stage = Stage::set(http1).await;
+        for mode in ["-H", "-B", "-X"] {
+            let mut attack = Command::new("slowhttptest");
+            attack.args([mode, "-c", "400", "-r", "400", "-i", "1", "-l", "4", "-u", &format!("{}/page", stage.url)]);
+            let mut attack = spawn(&mut attack);
+            let mut served = 0;
+            while attack.try_wait().expect("its state").is_none() {
+                let answer = stage.run(Command::new("curl").args(["-sSf", "-m", "5", &stage.url])).await;
+                assert_eq!(answer, "GET / http", "{http1} {mode} at {}", stage.http);
+                served += 1;
+            }
+            assert!(served > 3, "{http1} {mode}: only {served} requests in the time of an attack");
+        }
+    }
+}
