@@ -177,9 +177,7 @@ impl<'b> Seen<'b> {
 
 /// A line feed that no carriage return precedes: some take it for the end of a line, some do not.
 pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
-    let feeds = head.iter().filter(|b| **b == b'\n').count();
-    let ends = head.windows(2).filter(|pair| pair == b"\r\n").count();
-    feeds != ends
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 fn is_of_uri(byte: u8) -> bool {

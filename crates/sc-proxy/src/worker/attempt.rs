@@ -201,7 +201,7 @@ impl<'a> Attempts<'a> {
     pub(super) async fn acquire(&mut self, repeatable: bool) -> Result<(Exchange, Timeouts), Refusal> {
         loop {
             let table = self.worker.table();
-            let app = table.app(&self.app.live.id).map(|app| &table.apps[app]).ok_or(Refusal::NoRoute)?;
+            let app = self.app.of(&table).ok_or(Refusal::NoRoute)?;
             if app.stopped {
                 return Err(Refusal::Stopped);
             }

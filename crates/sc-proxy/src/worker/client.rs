@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::pin,
@@ -25,7 +24,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Open, TICK, Worker, serve, watched::Io};
+use super::{Open, TICK, Worker, serial::BySerial, serve, watched::Io};
 use crate::config::Limits;
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
@@ -43,6 +42,7 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 const WAITING: u8 = 3;
+const SENDING: u8 = 4;
 
 /// How many fields hyper takes unless told otherwise.
 const HYPER_FIELDS: usize = 100;
@@ -101,13 +101,22 @@ impl Phase {
         self.upgraded.load(Relaxed)
     }
 
+    /// An answer is being passed on: `blocked` as long as the client takes nothing of it, for no longer than `limit`.
+    pub(super) fn sends(&self, blocked: bool, limit: Duration) {
+        match (self.phase.load(Relaxed), blocked) {
+            (BUSY, true) => self.enter(SENDING, ticks(limit)),
+            (SENDING, false) => self.busy(),
+            _ => {}
+        }
+    }
+
     /// Something moved.
     pub(super) fn progress(&self) {
         self.ticks.store(0, Relaxed);
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.phase.load(Relaxed), IDLE | HEAD) && self.over.load(Relaxed)
+        matches!(self.phase.load(Relaxed), IDLE | HEAD | SENDING) && self.over.load(Relaxed)
     }
 
     /// One tick has passed. Whether the time is over.
@@ -131,7 +140,7 @@ fn ticks(span: Duration) -> u32 {
 #[derive(Default)]
 pub(super) struct Clients {
     next: Cell<u64>,
-    open: RefCell<HashMap<u64, (Arc<Phase>, Waker)>>,
+    open: RefCell<BySerial<(Arc<Phase>, Waker)>>,
 }
 
 /// Counts all connections' time on, until it is aborted.
@@ -173,9 +182,14 @@ impl Client {
 }
 
 /// A client's connection: bytes both ways, plain or deciphered.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Dropping it ends it in an orderly way, with no farewell to be written.
+    const ENDS_WHEN_DROPPED: bool = false;
+}
 
-impl Transport for TcpStream {}
+impl Transport for TcpStream {
+    const ENDS_WHEN_DROPPED: bool = true;
+}
 
 /// Serves one connection with hyper until it ends. `read`: what was read from it already.
 pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transport, read: Bytes, peer: SocketAddr) {

@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod exchange;
 mod fast;
+mod serial;
 mod serve;
 mod stream;
 mod upstream;
@@ -15,7 +16,6 @@ mod watched;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     net::TcpListener,
     rc::Rc,
     sync::{Arc, atomic::Ordering::*},
@@ -25,7 +25,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 
-use self::{client::Clients, upstream::Upstream};
+use self::{client::Clients, serial::BySerial, upstream::Upstream};
 use crate::{
     balance::Budget,
     config::{Cidr, Http1, Limits},
@@ -71,8 +71,8 @@ pub(crate) struct Worker {
     trust: Vec<Cidr>,
     http1: Http1,
     view: RefCell<View>,
-    upstreams: RefCell<HashMap<u64, Rc<Upstream>>>,
-    apps: RefCell<HashMap<u64, Rc<LocalApp>>>,
+    upstreams: RefCell<BySerial<Rc<Upstream>>>,
+    apps: RefCell<BySerial<Rc<LocalApp>>>,
     clients: Clients,
     buffers: fast::Buffers,
     /// The time as a `Date` field has it.
@@ -104,6 +104,20 @@ impl std::ops::Deref for Seen {
 pub(crate) struct LocalApp {
     live: Arc<AppLive>,
     budget: RefCell<Budget>,
+    /// Where it was in the table when last looked up; most often it still is.
+    at: Cell<usize>,
+}
+
+impl LocalApp {
+    /// The app in this table, if that has it.
+    fn of<'t>(&self, table: &'t Table) -> Option<&'t Arc<App>> {
+        let here = |at: usize| table.apps.get(at).filter(|app| Arc::ptr_eq(&app.live, &self.live));
+        here(self.at.get()).or_else(|| {
+            let at = table.app(&self.live.id)?;
+            self.at.set(at);
+            Some(&table.apps[at])
+        })
+    }
 }
 
 /// Runs a worker thread until it is told to stop and has finished, or its orders end.
@@ -188,7 +202,7 @@ impl Worker {
     fn local(&self, app: &App) -> Rc<LocalApp> {
         let new = || {
             let budget = RefCell::new(Budget::new(self.shared.acknowledged.len(), Instant::now()));
-            Rc::new(LocalApp { live: app.live.clone(), budget })
+            Rc::new(LocalApp { live: app.live.clone(), budget, at: Cell::new(0) })
         };
         self.apps.borrow_mut().entry(app.live.serial).or_insert_with(new).clone()
     }

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(super) const SMALL: usize = 16 * 1024;
 /// For what is known to be large: fewer system calls.
 const LARGE: usize = 64 * 1024;
+/// As much is kept in a piece of memory of its own size while more is waited for.
+const LITTLE: usize = 2 * 1024;
 /// How many of each size are kept for later.
 const KEPT: usize = 64;
 /// A text that has grown beyond this is not kept.
@@ -79,7 +81,7 @@ impl Buf {
 
     /// Nothing more can be read before something is used.
     pub(super) fn is_full(&self) -> bool {
-        self.start == 0 && self.end == self.bytes.len() && self.end > 0
+        self.start == 0 && self.end == self.bytes.len() && self.end >= SMALL
     }
 
     /// So many bytes were used.
@@ -109,12 +111,23 @@ impl Buf {
         let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
         let read = Pin::new(from).poll_read(cx, &mut room);
         let n = room.filled().len();
-        if !matches!(read, Poll::Ready(Ok(()))) || n == 0 {
+        if n == 0 {
             self.rest(buffers);
+            self.shrink(buffers);
         }
         ready!(read)?;
         self.end += n;
         Poll::Ready(Ok(n))
+    }
+
+    /// Little that must wait for more waits in little: a client that dawdles holds no whole buffer.
+    fn shrink(&mut self, buffers: &Buffers) {
+        let held = self.end - self.start;
+        if held <= LITTLE && self.bytes.len() >= SMALL {
+            let bytes = self.filled().into();
+            buffers.give_back(std::mem::replace(&mut self.bytes, bytes));
+            (self.start, self.end) = (0, held);
+        }
     }
 
     fn make_room(&mut self, buffers: &Buffers, size: usize) {
@@ -135,6 +148,15 @@ impl Buf {
 mod tests {
     use super::*;
 
+    /// Nothing ever comes.
+    struct Never;
+
+    impl AsyncRead for Never {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
     #[tokio::test]
     async fn a_buffer_is_held_only_while_it_holds_something() {
         let (buffers, mut buf) = (Buffers::default(), Buf::default());
@@ -148,6 +170,8 @@ mod tests {
         buf.consume(SMALL - 5);
         assert_eq!(fill(&mut buf, true).await, 10);
         assert!(buf.filled() == [7; 15] && buf.bytes.len() == LARGE);
+        let pending = std::future::poll_fn(|cx| std::task::Poll::Ready(buf.poll_fill(&buffers, false, cx, &mut Never)));
+        assert!(pending.await.is_pending() && buf.bytes.len() == 15 && !buf.is_full());
         buf.consume(15);
         assert_eq!(fill(&mut buf, false).await, 0);
         assert!(buf.bytes.is_empty() && buffers.large.borrow().len() == 1 && buffers.small.borrow().len() == 1);

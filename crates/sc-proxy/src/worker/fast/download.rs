@@ -69,13 +69,20 @@ impl Download {
         self.is_whole && self.keeps && self.reply.is_empty()
     }
 
+    /// The client has not yet taken all that came.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.at < self.out.len() || !self.reply.is_empty()
+    }
+
     /// All of it was read.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    pub(super) fn into_text(self) -> Vec<u8> {
-        self.out
+    /// Gives its buffers back.
+    pub(super) fn free(mut self, buffers: &Buffers) {
+        self.reply.rest(buffers);
+        buffers.give_back_text(self.out);
     }
 
     /// Another backend is asked.
@@ -158,6 +165,7 @@ impl Download {
         let Some(backend) = backend else { return self.poll_flush(cx, client) };
         loop {
             ready!(self.poll_flush(cx, client))?;
+            phase.progress();
             if self.is_whole {
                 self.reply.rest(buffers);
                 return Poll::Ready(Ok(()));
@@ -169,7 +177,6 @@ impl Download {
                     Ok(_) => {}
                     Err(_) => return Poll::Ready(Err(Failure::Broken)),
                 }
-                phase.progress();
             }
             if self.encoding == Encoding::Plain && self.reply.filled().len() > SMALL / 4 {
                 ready!(self.poll_direct(cx, client))?;

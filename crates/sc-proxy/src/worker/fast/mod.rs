@@ -69,7 +69,9 @@ async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: 
         match after {
             After::Keep => client.phase.idle(worker.limits.idle_timeout),
             After::Close => {
-                let _ = stream.shutdown().await;
+                if !T::ENDS_WHEN_DROPPED {
+                    let _ = stream.shutdown().await;
+                }
                 return End::Over;
             }
             After::Linger => {

@@ -80,8 +80,8 @@ impl<T: Transport> Relay<'_, T> {
                 self.refuse(&ask, refusal).await
             }
         };
-        self.worker.buffers.give_back_text(ask.upload.into_text());
-        self.worker.buffers.give_back_text(download.into_text());
+        ask.upload.free(&self.worker.buffers);
+        download.free(&self.worker.buffers);
         after
     }
 
@@ -189,7 +189,11 @@ impl<T: Transport> Relay<'_, T> {
                 let client = (&mut *self.stream, &mut *self.input);
                 let _ = ask.upload.poll(cx, client, backend, (&worker.buffers, phase))?;
             }
-            match download.poll_body(cx, self.stream, backend.as_mut(), (&worker.buffers, phase)) {
+            let passed = download.poll_body(cx, self.stream, backend.as_mut(), (&worker.buffers, phase));
+            if passed.is_pending() {
+                phase.sends(download.is_blocked(), worker.limits.idle_timeout);
+            }
+            match passed {
                 Poll::Pending if ask.upload.is_whole() && self.is_gone(cx) => Poll::Ready(Err(Failure::Gone)),
                 other => other,
             }

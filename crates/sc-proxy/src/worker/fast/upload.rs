@@ -75,9 +75,9 @@ impl Upload {
         (self.at, self.is_stopped) = (0, false);
     }
 
-    /// The buffer of its head, for others.
-    pub(super) fn into_text(self) -> Vec<u8> {
-        self.out
+    /// Gives its buffer back.
+    pub(super) fn free(self, buffers: &Buffers) {
+        buffers.give_back_text(self.out);
     }
 
     /// Sends what can be sent. Ready when nothing more is to be done.
