@@ -7,6 +7,7 @@
 
 use std::{
     cell::RefCell,
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -85,7 +86,9 @@ impl<'a> Attempts<'a> {
             };
             let sent = Instant::now();
             self.count_sending();
-            match self.client.phase.wait(limits.response, sender.try_send_request(request)).await {
+            let answer = pin!(sender.try_send_request(request));
+            let answer = self.client.phase.wait(limits.response, answer).await;
+            match answer {
                 Some(Ok(response)) => {
                     exchange.answered(response.status().as_u16(), sent.elapsed());
                     exchange.hold(sender);

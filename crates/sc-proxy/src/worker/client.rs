@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{
         Arc,
@@ -79,11 +79,11 @@ impl Phase {
         self.enter(BUSY, u32::MAX);
     }
 
-    /// Waits for what the backend sends; [`Self::progress`] begins the wait anew.
-    pub(super) async fn wait<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    /// Waits for what the backend sends; [`Self::progress`] begins the wait anew. The future comes pinned: moved in here it
+    /// would take its room twice in every connection's task.
+    pub(super) async fn wait<T>(&self, limit: Duration, mut future: impl Future<Output = T> + Unpin) -> Option<T> {
         self.enter(WAITING, ticks(limit));
-        let mut future = pin!(future);
-        let result = poll_fn(|cx| match future.as_mut().poll(cx) {
+        let result = poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
             Poll::Pending if self.over.swap(false, Relaxed) => Poll::Ready(None),
             other => other.map(Some),
         });
@@ -201,22 +201,25 @@ pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transpor
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
     };
     let builder = builder(&worker.limits);
-    let connection = builder.serve_connection(io, service).with_upgrades();
+    let connection = pin!(builder.serve_connection(io, service).with_upgrades());
     if let Some(Err(error)) = until_over(&worker, &phase, connection).await {
         tracing::debug!(%peer, %error, "a client's connection ended early");
     }
 }
 
-/// Runs a connection until it ends, or its time is over.
-pub(super) async fn until_over<F: Future>(worker: &Rc<Worker>, phase: &Arc<Phase>, connection: F) -> Option<F::Output> {
-    let mut connection = pin!(connection);
+/// Runs a connection (which comes pinned, see [`Phase::wait`]) until it ends, or its time is over.
+pub(super) async fn until_over<F: Future + Unpin>(
+    worker: &Rc<Worker>,
+    phase: &Arc<Phase>,
+    mut connection: F,
+) -> Option<F::Output> {
     let mut registered = None;
     poll_fn(|cx| {
         registered.get_or_insert_with(|| Registered::new(worker, phase, cx));
         if phase.is_over() {
             return Poll::Ready(None);
         }
-        connection.as_mut().poll(cx).map(Some)
+        Pin::new(&mut connection).poll(cx).map(Some)
     })
     .await
 }

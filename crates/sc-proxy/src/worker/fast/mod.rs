@@ -15,7 +15,7 @@ mod refuse;
 mod relay;
 mod upload;
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
@@ -39,8 +39,11 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, peer: SocketAddr) {
     let client = Client::new(&worker, peer);
     let mut input = Buf::default();
-    let odd = until_over(&worker, &client.phase, connection(&worker, &client, &mut stream, &mut input)).await;
-    if odd == Some(End::Odd) {
+    let end = {
+        let connection = pin!(connection(&worker, &client, &mut stream, &mut input));
+        until_over(&worker, &client.phase, connection).await
+    };
+    if end == Some(End::Odd) {
         let read = Bytes::copy_from_slice(input.filled());
         drop(input);
         Box::pin(client::serve(worker, open, stream, read, peer)).await;

@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Instant,
@@ -92,28 +92,34 @@ impl<T: Transport> Relay<'_, T> {
         download: &mut Download,
         started: Instant,
     ) -> Result<(u16, Exchange, TcpStream), Ended> {
-        let (app, client) = (ask.app.clone(), self.client);
-        let mut attempts = Attempts::new(self.worker, client, &app, started);
+        let (app, client, worker) = (ask.app.clone(), self.client, self.worker);
+        let mut attempts = Attempts::new(worker, client, &app, started);
         loop {
             let idempotent = ask.is_idempotent;
-            let (mut exchange, limits) = self.unless_gone(ask, attempts.acquire(idempotent)).await??;
+            let (mut exchange, limits) = self.unless_gone(ask, pin!(attempts.acquire(idempotent))).await??;
             attempts.count_attempt();
             let used = attempts.longest_idle(idempotent).and_then(|longest| exchange.upstream.sockets.take(longest));
             let reused = used.is_some();
             let mut backend = match used {
                 Some(socket) => socket,
-                None => match self.unless_gone(ask, self.worker.dial(&exchange.upstream, limits.connect)).await? {
-                    Ok(socket) => socket,
-                    Err(error) => {
-                        attempts.not_connected(&mut exchange, &error);
-                        continue;
+                None => {
+                    let upstream = exchange.upstream.clone();
+                    match self.unless_gone(ask, pin!(worker.dial(&upstream, limits.connect))).await? {
+                        Ok(socket) => socket,
+                        Err(error) => {
+                            attempts.not_connected(&mut exchange, &error);
+                            continue;
+                        }
                     }
-                },
+                }
             };
             let sent = Instant::now();
             attempts.count_sending();
-            let head = self.head(ask, download, &mut backend);
-            let failure = match client.phase.wait(limits.response, head).await {
+            let head = {
+                let head = pin!(self.head(ask, download, &mut backend));
+                client.phase.wait(limits.response, head).await
+            };
+            let failure = match head {
                 Some(Ok(status)) => {
                     exchange.answered(status, sent.elapsed());
                     return Ok((status, exchange, backend));
@@ -225,10 +231,9 @@ impl<T: Transport> Relay<'_, T> {
 
     /// Waits for something, but not for a client that has left. A client with a body to send is not watched: nothing of it is
     /// read before a backend takes it.
-    async fn unless_gone<F: Future>(&mut self, ask: &Ask, future: F) -> Result<F::Output, Ended> {
+    async fn unless_gone<F: Future + Unpin>(&mut self, ask: &Ask, mut future: F) -> Result<F::Output, Ended> {
         let watched = ask.upload.is_whole();
-        let mut future = pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
+        poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending if watched && self.is_gone(cx) => Poll::Ready(Err(Ended::Gone)),
             Poll::Pending => Poll::Pending,
