@@ -309,7 +309,8 @@ class Ours(Peer):
         if task.tls:
             certs = self.folder / "certs"
             certs.mkdir(exist_ok=True)
-            shutil.copy(task.certificate, certs / "default.pem")
+            shutil.copy(task.certificate.with_name("cert.pem"), certs / "default.crt")
+            shutil.copy(task.certificate.with_name("key.pem"), certs / "default.key")
             flags += ["--listen-tls", f"127.0.0.1:{self.port}", "--certs", certs]
         return [self.program, *flags], {"SC_LOG": "warn"}
 

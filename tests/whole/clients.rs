@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
-use sc_tests::{poll, program, secs, slot::Slot};
+use sc_tests::{long, poll, program, secs, slot::Slot};
 use tokio::process::{Child, Command};
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -108,5 +108,22 @@ async fn slow_attackers_do_not_stand_in_the_way() {
             }
             assert!(served > 3, "{http1} {mode}: only {served} requests in the time of an attack");
         }
+    }
+}
+
+/// A browser loads a page with a hundred scripts, each of which counts; with `tests/run --long`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_loads_a_page_with_many_parts() {
+    if !long() {
+        return;
+    }
+    for http1 in ["fast", "hyper"] {
+        let stage = Stage::set(http1).await;
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let mut browser = Command::new("chromium");
+        browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]);
+        browser.args(["--virtual-time-budget=20000", &format!("--user-data-dir={}", profile.path().display())]);
+        let page = stage.run(browser.arg(format!("{}/page", stage.url))).await;
+        assert!(page.contains("<title>loaded 100</title>"), "{http1}: {page}");
     }
 }
