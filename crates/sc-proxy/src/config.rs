@@ -12,11 +12,15 @@ use std::{
 use sc_core::routes::AppRoutes;
 use sc_store::Store;
 
+use crate::tls::TlsConfig;
+
 /// Everything a proxy needs to start.
 #[derive(Clone)]
 pub struct Config {
     /// Addresses that take HTTP traffic; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where and how HTTPS is taken.
+    pub tls: TlsConfig,
     /// Worker threads; 0: as many as this process may use CPUs (cgroup quota and affinity counted).
     pub threads: usize,
     /// Where the routes come from.
@@ -43,6 +47,7 @@ impl Config {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             listen: vec![loopback],
+            tls: TlsConfig::default(),
             threads: 0,
             source,
             data: None,

@@ -25,6 +25,7 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 sc");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADES: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// Fields that describe the message itself: naming them in `Connection` takes nothing off.
@@ -72,6 +73,8 @@ pub struct Peer<'a> {
     pub text: &'a HeaderValue,
     /// It may speak for others: its `X-Forwarded-*` are kept and added to.
     pub trusted: bool,
+    /// It came under TLS.
+    pub secure: bool,
 }
 
 /// Makes a client's request head fit to go on. `host`: the authority it is for; `chunked`: its body has no known length.
@@ -105,12 +108,13 @@ pub fn forward_request(
 }
 
 fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>) {
+    let proto = if peer.secure { HTTPS } else { HTTP };
     if !peer.trusted {
         for name in [FORWARDED, PORT, PREFIX, SERVER, REAL_IP] {
             headers.remove(name);
         }
         headers.insert(FOR, peer.text.clone());
-        headers.insert(PROTO, HTTP);
+        headers.insert(PROTO, proto);
         match host {
             Some(host) => headers.insert(FORWARDED_HOST, host.clone()),
             None => headers.remove(FORWARDED_HOST),
@@ -118,7 +122,7 @@ fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>
         return;
     }
     headers.append(FOR, peer.text.clone());
-    headers.entry(PROTO).or_insert(HTTP);
+    headers.entry(PROTO).or_insert(proto);
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
     }
@@ -184,7 +188,7 @@ mod tests {
     const TEXT: HeaderValue = HeaderValue::from_static("9.9.9.9");
 
     fn peer(trusted: bool) -> Peer<'static> {
-        Peer { text: Box::leak(Box::new(TEXT)), trusted }
+        Peer { text: Box::leak(Box::new(TEXT)), trusted, secure: false }
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub mod metrics;
 pub mod source;
 pub mod start;
 pub mod table;
+pub mod tls;
 pub mod worker;
 
 pub use config::{Admin, Cidr, Config, Http1, Limits, Source};
 pub use start::{Running, StartError, start};
+pub use tls::{TlsConfig, TlsError};

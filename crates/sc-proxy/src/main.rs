@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
-use sc_proxy::{Admin, Cidr, Config, Http1, Running, Source};
+use sc_proxy::{Admin, Cidr, Config, Http1, Running, Source, TlsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -20,6 +20,16 @@ struct Cli {
     /// Take HTTP traffic here, as IP:PORT; may be given several times
     #[arg(long, env = "SC_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: Vec<SocketAddr>,
+    /// Take HTTPS traffic here, as IP:PORT; may be given several times
+    #[arg(long, env = "SC_LISTEN_TLS", value_delimiter = ',', value_name = "ADDR")]
+    listen_tls: Vec<SocketAddr>,
+    /// Certificates for HTTPS: NAME.crt (or .pem) with NAME.key in this folder, which is watched; `default` is for names that no
+    /// other has
+    #[arg(long, env = "SC_CERTS", value_name = "DIR", requires = "listen_tls")]
+    certs: Option<PathBuf>,
+    /// Let only clients in, over HTTPS, that have a certificate of the authorities in this PEM file
+    #[arg(long, env = "SC_CLIENT_CA", value_name = "FILE", requires = "listen_tls")]
+    client_ca: Option<PathBuf>,
     /// Worker threads [default: as many as there are CPUs to use]
     #[arg(long, env = "SC_THREADS", default_value_t = 0, hide_default_value = true, value_name = "N")]
     threads: usize,
@@ -131,7 +141,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let running = sc_proxy::start(cli.config()?)?;
-        tracing::info!(listen = ?running.listen, admin = running.stats, id = running.id, "serving");
+        tracing::info!(listen = ?running.listen, tls = ?running.listen_tls, admin = running.stats, id = running.id, "serving");
         let mut told = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
         told().await;
         tracing::info!("stopping: running requests may finish");
@@ -147,6 +157,7 @@ impl Cli {
     fn config(self) -> anyhow::Result<Config> {
         let mut config = Config::new(self.source.source()?);
         config.listen = self.listen;
+        config.tls = TlsConfig { listen: self.listen_tls, certs: self.certs, client_ca: self.client_ca };
         config.threads = self.threads;
         config.data = self.data;
         config.id = self.id;

@@ -19,7 +19,8 @@ use crate::{
     control::{self, Parts, Published, SourceSeed, disk, disk::Disk, register::Registrar},
     live::Shared,
     source::{self, FileSource, GivenSource, ManagerSource, StoreSource, file::FileError, link::Link},
-    worker::{self, Plan, Signal},
+    tls::{Tls, TlsError},
+    worker::{self, Door, Listener, Plan, Signal},
 };
 
 /// How many connections may wait to be accepted, per listener.
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The manager's address is not valid.
     #[error("{0}")]
     Manager(String),
+    /// HTTPS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The routes file is not right.
     #[error(transparent)]
     Routes(#[from] FileError),
@@ -80,6 +84,8 @@ pub enum StartError {
 pub struct Running {
     /// Where it takes traffic.
     pub listen: Vec<SocketAddr>,
+    /// Where it takes HTTPS.
+    pub listen_tls: Vec<SocketAddr>,
     /// Where its stats stream and admin API are: `http://IP:PORT` or `unix:PATH`.
     pub stats: String,
     /// Its id.
@@ -111,7 +117,13 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let boot = random_name();
     let (source, registrar) = source(&config.source)?;
     let disk = config.data.as_deref().filter(|_| keeps).map(|data| Disk::new(data, kind));
-    let (listen, listeners) = listen(&config.listen, threads)?;
+    if config.listen.is_empty() && config.tls.listen.is_empty() {
+        return Err(StartError::NoListen);
+    }
+    let tls = (!config.tls.listen.is_empty()).then(|| Tls::new(&config.tls, config.data.as_deref())).transpose()?;
+    let mut listeners: Vec<Vec<Listener>> = (0..threads).map(|_| Vec::new()).collect();
+    let listen_tls = listen(&config.tls.listen, Door::Tls, &mut listeners)?;
+    let listen = listen(&config.listen, Door::Http, &mut listeners)?;
     let (admin, stats, socket) = bind_admin(&config.admin)?;
 
     let shared = Arc::new(Shared::new(threads));
@@ -119,9 +131,12 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let (signal, signals) = watch::channel(Signal::default());
     let signal = Arc::new(signal);
     let (stop, stopped) = oneshot::channel();
-    let record = record(&stats, &boot, &listen);
+    let all: Vec<_> = listen.iter().chain(&listen_tls).copied().collect();
+    let record = record(&stats, &boot, &all);
+    let (tls, folder) = tls.map(|tls| (tls.config, tls.folder)).unzip();
     let mut running = Running {
         listen,
+        listen_tls,
         stats,
         id: id.clone(),
         boot: boot.clone(),
@@ -141,6 +156,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         source,
         registrar,
         disk,
+        certs: folder.flatten(),
         admin,
         published,
         stop: stopped,
@@ -149,7 +165,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     for (thread, listeners) in listeners.into_iter().enumerate() {
         let (shared, signal) = (shared.clone(), signals.clone());
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
-        let plan = Plan { thread, listeners, shared, limits, trust, http1: config.http1, signal };
+        let plan = Plan { thread, listeners, tls: tls.clone(), shared, limits, trust, http1: config.http1, signal };
         running.workers.push(spawn(&format!("sc-proxy-{thread}"), move || worker::run(plan))?);
     }
     Ok(running)
@@ -224,26 +240,22 @@ fn record(stats: &str, boot: &str, listen: &[SocketAddr]) -> Proxy {
 }
 
 /// One socket per address and thread; the kernel spreads the connections over the sockets of one address.
-fn listen(addrs: &[SocketAddr], threads: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    if addrs.is_empty() {
-        return Err(StartError::NoListen);
-    }
+fn listen(addrs: &[SocketAddr], door: Door, by_thread: &mut [Vec<Listener>]) -> Result<Vec<SocketAddr>, StartError> {
     let mut bound = Vec::new();
-    let mut by_thread: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
     for addr in addrs {
         let failed = |source: io::Error| StartError::Listen { addr: *addr, hint: hint(*addr, &source), source };
         // Sockets that share a port may also be of another process of the same user: only one that does not share tells.
         let probe = socket(*addr, false).map_err(failed)?;
         drop(probe);
         let mut actual = *addr;
-        for listeners in &mut by_thread {
-            let listener = socket(actual, true).and_then(ready).map_err(failed)?;
-            actual = listener.local_addr().map_err(failed)?;
-            listeners.push(listener);
+        for listeners in &mut *by_thread {
+            let socket = socket(actual, true).and_then(ready).map_err(failed)?;
+            actual = socket.local_addr().map_err(failed)?;
+            listeners.push(Listener { socket, door });
         }
         bound.push(actual);
     }
-    Ok((bound, by_thread))
+    Ok(bound)
 }
 
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -30,6 +30,7 @@ use crate::{
     admin,
     live::Shared,
     source::{RouteSource, Update},
+    tls::Folder,
     worker::Signal,
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) source: SourceSeed,
     pub(crate) registrar: Option<Registrar>,
     pub(crate) disk: Option<Disk>,
+    /// The folder of certificates to watch.
+    pub(crate) certs: Option<Folder>,
     pub(crate) admin: admin::Socket,
     pub(crate) published: Published,
     pub(crate) stop: oneshot::Receiver<()>,
@@ -93,6 +96,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             spawn_local(watch_applied(control.clone())),
             spawn_local(admin::serve(control.clone(), parts.admin)?),
         ];
+        tasks.extend(parts.certs.map(|folder| spawn_local(folder.watch())));
         if let Some(disk) = parts.disk {
             tasks.push(spawn_local(disk::keep(control.clone(), disk, saves.1)));
         }

@@ -15,6 +15,8 @@ pub struct From<'a> {
     pub address: &'a [u8],
     /// Its `X-Forwarded-*` are kept and added to.
     pub trusted: bool,
+    /// It came under TLS.
+    pub secure: bool,
 }
 
 /// Writes the head of a request as a backend gets it. `target`: what it asks for there.
@@ -49,7 +51,8 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
     }
     put(out, &[b"x-forwarded-for: ", from.address, b"\r\n"]);
     if !proto {
-        out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        let proto: &[u8] = if from.secure { b"x-forwarded-proto: https\r\n" } else { b"x-forwarded-proto: http\r\n" };
+        out.extend_from_slice(proto);
     }
     if !forwarded_host {
         put(out, &[b"x-forwarded-host: ", request.host.as_bytes(), b"\r\n"]);
@@ -193,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_go_on_as_hyper_would_send_them(lines in some_fields(), trusted: bool, body in 0..3) {
+        fn requests_go_on_as_hyper_would_send_them(lines in some_fields(), trusted: bool, secure: bool, body in 0..3) {
             let mut lines = lines;
             lines.insert(0, ("Host".to_owned(), "web.test".to_owned()));
             match body {
@@ -205,8 +208,8 @@ mod tests {
             let mut room = fields();
             let Verdict::Plain(request) = judge(head.as_bytes(), FIELDS, &mut room) else { panic!("{head}") };
             let (mut out, mut want) = (Vec::new(), map(&lines));
-            forward_request(&request, "/x", From { address: b"9.9.9.9", trusted }, &mut out);
-            let peer = Peer { text: &HeaderValue::from_static("9.9.9.9"), trusted };
+            forward_request(&request, "/x", From { address: b"9.9.9.9", trusted, secure }, &mut out);
+            let peer = Peer { text: &HeaderValue::from_static("9.9.9.9"), trusted, secure };
             headers::forward_request(&mut want, Some(HeaderValue::from_static("web.test")), peer, body == 2);
             prop_assert_eq!(written(&out), mapped(&want));
             prop_assert!(out.starts_with(b"POST /x HTTP/1.1\r\n"));

@@ -1,11 +1,11 @@
 //! Taking connections in.
 
-use std::{io, net::TcpListener, rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{net, sync::watch, task::JoinHandle};
 
-use super::{Open, Worker, client, fast};
+use super::{Door, Listener, Open, Worker, client, fast, secure};
 use crate::config::Http1;
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
@@ -31,27 +31,27 @@ impl Accepting {
 }
 
 /// Begins to accept on all listeners.
-pub(super) fn listen(worker: &Rc<Worker>, listeners: Vec<TcpListener>) -> io::Result<Accepting> {
+pub(super) fn listen(worker: &Rc<Worker>, listeners: Vec<Listener>) -> io::Result<Accepting> {
     let (stop, stopped) = watch::channel(false);
-    let start = |listener: TcpListener| {
-        let listener = net::TcpListener::from_std(listener)?;
-        Ok(tokio::task::spawn_local(accept(worker.clone(), listener, stopped.clone())))
+    let start = |Listener { socket, door }| {
+        let listener = net::TcpListener::from_std(socket)?;
+        Ok(tokio::task::spawn_local(accept(worker.clone(), listener, door, stopped.clone())))
     };
     let tasks = listeners.into_iter().map(start).collect::<io::Result<_>>()?;
     Ok(Accepting { stop, tasks })
 }
 
-async fn accept(worker: Rc<Worker>, listener: net::TcpListener, mut stopped: watch::Receiver<bool>) {
+async fn accept(worker: Rc<Worker>, listener: net::TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            accepted = next(&worker, &listener) => take_in(&worker, accepted).await,
+            accepted = next(&worker, &listener) => take_in(&worker, door, accepted).await,
             _ = stopped.wait_for(|stop| *stop) => break,
         }
     }
     // Connections in the listen queue would be reset when it closes.
     for _ in 0..LAST {
         match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-            Ok(Ok(accepted)) => take_in(&worker, Ok(accepted)).await,
+            Ok(Ok(accepted)) => take_in(&worker, door, Ok(accepted)).await,
             _ => return,
         }
     }
@@ -65,14 +65,17 @@ async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::
     listener.accept().await
 }
 
-async fn take_in(worker: &Rc<Worker>, accepted: io::Result<(net::TcpStream, std::net::SocketAddr)>) {
+async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::TcpStream, std::net::SocketAddr)>) {
     match accepted {
         Ok((stream, peer)) => {
             let open = Open::new(worker);
             let worker = worker.clone();
-            match worker.http1 {
-                Http1::Fast => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
-                Http1::Hyper => tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer)),
+            match (door, worker.http1) {
+                (Door::Http, Http1::Fast) => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
+                (Door::Http, Http1::Hyper) => {
+                    tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer))
+                }
+                (Door::Tls, _) => tokio::task::spawn_local(secure::serve(worker, open, stream, peer)),
             };
         }
         // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.

@@ -16,7 +16,7 @@ use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
 };
 
-use super::{client::Phase, exchange::Exchange};
+use super::{client::Phase, exchange::Exchange, h2::Under};
 
 /// A request's body on its way to a backend.
 pub(super) enum ToBackend {
@@ -177,6 +177,8 @@ pub(super) struct ToClient {
     content: Content,
     phase: Arc<Phase>,
     idle: Duration,
+    /// On HTTP/2: its place among the connection's requests.
+    under: Option<Under>,
 }
 
 enum Content {
@@ -190,7 +192,7 @@ impl ToClient {
     /// The proxy's own; it may be empty.
     pub(super) fn own(content: Bytes, phase: &Arc<Phase>, idle: Duration) -> Self {
         let content = Some(content).filter(|content| !content.is_empty());
-        Self { content: Content::Own(content), phase: phase.clone(), idle }
+        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None }
     }
 
     /// A backend's.
@@ -199,7 +201,12 @@ impl ToClient {
             exchange.finish();
             return Self::own(Bytes::new(), phase, idle);
         }
-        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle }
+        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle, under: None }
+    }
+
+    /// Keeps a request's place among those of its connection until the answer has gone.
+    pub(super) fn hold(&mut self, under: Under) {
+        self.under = Some(under);
     }
 
     fn finish(&mut self) {

@@ -17,14 +17,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::{body::Incoming, header::HeaderValue, server::conn::http1, service::service_fn};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
 };
 
-use super::{Open, TICK, Worker, serial::BySerial, serve, watched::Io};
+use super::{Open, TICK, Worker, h2, serial::BySerial, serve, watched::Io};
 use crate::config::Limits;
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
@@ -74,6 +74,10 @@ impl Phase {
         self.enter(HEAD, ticks(limit));
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.load(Relaxed) == IDLE
+    }
+
     /// A request is being worked on; no limit of ours.
     pub(super) fn busy(&self) {
         self.enter(BUSY, u32::MAX);
@@ -115,7 +119,7 @@ impl Phase {
         self.ticks.store(0, Relaxed);
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.phase.load(Relaxed), IDLE | HEAD | SENDING) && self.over.load(Relaxed)
     }
 
@@ -166,18 +170,25 @@ pub(super) struct Client {
     pub(super) text: HeaderValue,
     /// Its `X-Forwarded-*` are believed.
     pub(super) trusted: bool,
+    /// It speaks to us under TLS.
+    pub(super) secure: bool,
     /// Its connection's phase.
     pub(super) phase: Arc<Phase>,
 }
 
 impl Client {
     /// A client whose connection is new.
-    pub(super) fn new(worker: &Worker, peer: SocketAddr) -> Self {
+    pub(super) fn new(worker: &Worker, peer: SocketAddr, secure: bool) -> Self {
         let phase = Arc::new(Phase::default());
         phase.idle(worker.limits.idle_timeout);
         let ip = peer.ip().to_canonical();
         let text = HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters");
-        Self { text, trusted: worker.trust.iter().any(|range| range.contains(ip)), phase }
+        Self { text, trusted: worker.trust.iter().any(|range| range.contains(ip)), secure, phase }
+    }
+
+    /// The same client, for a request with a phase of its own.
+    pub(super) fn another(&self) -> Self {
+        Self { text: self.text.clone(), trusted: self.trusted, secure: self.secure, phase: Arc::default() }
     }
 }
 
@@ -185,6 +196,8 @@ impl Client {
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Dropping it ends it in an orderly way, with no farewell to be written.
     const ENDS_WHEN_DROPPED: bool = false;
+    /// It is under TLS.
+    const SECURE: bool = false;
 }
 
 impl Transport for TcpStream {
@@ -192,19 +205,48 @@ impl Transport for TcpStream {
 }
 
 /// Serves one connection with hyper until it ends. `read`: what was read from it already.
-pub(super) async fn serve(worker: Rc<Worker>, _open: Open, stream: impl Transport, read: Bytes, peer: SocketAddr) {
-    let client = Rc::new(Client::new(&worker, peer));
+pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, read: Bytes, peer: SocketAddr) {
+    let client = Rc::new(Client::new(&worker, peer, T::SECURE));
     let phase = client.phase.clone();
+    let begun = {
+        let begin = pin!(begin(&mut stream, read, &phase, worker.limits.head_timeout));
+        until_over(&worker, &phase, begin).await
+    };
+    let Some(Ok(read)) = begun else { return };
+    if read.starts_with(h2::PREFACE) {
+        return Box::pin(h2::serve(worker, open, stream, read, peer)).await;
+    }
     let io = Io::new(stream, read, phase.clone(), &worker.limits);
     let service = {
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
     };
+    let _open = open;
     let builder = builder(&worker.limits);
     let connection = pin!(builder.serve_connection(io, service).with_upgrades());
     if let Some(Err(error)) = until_over(&worker, &phase, connection).await {
         tracing::debug!(%peer, %error, "a client's connection ended early");
     }
+}
+
+/// How much is read at first: a request's head in one piece.
+const FIRST: usize = 4 * 1024;
+
+/// Reads on for as long as what was read could be the start of HTTP/2.
+async fn begin(stream: &mut impl Transport, read: Bytes, phase: &Phase, limit: Duration) -> std::io::Result<Bytes> {
+    let may_be = |read: &[u8]| read.len() < h2::PREFACE.len() && h2::PREFACE.starts_with(read);
+    if !may_be(&read) {
+        return Ok(read);
+    }
+    let mut read = BytesMut::from(read);
+    while may_be(&read) {
+        read.reserve(FIRST);
+        if stream.read_buf(&mut read).await? == 0 {
+            break;
+        }
+        phase.begins(limit);
+    }
+    Ok(read.freeze())
 }
 
 /// Runs a connection (which comes pinned, see [`Phase::wait`]) until it ends, or its time is over.

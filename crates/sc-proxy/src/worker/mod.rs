@@ -8,6 +8,9 @@ mod body;
 mod client;
 mod exchange;
 mod fast;
+mod h2;
+mod rewound;
+mod secure;
 mod serial;
 mod serve;
 mod stream;
@@ -50,7 +53,9 @@ pub struct Plan {
     /// Its number.
     pub thread: usize,
     /// Its listening sockets.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<Listener>,
+    /// What TLS is served with.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// Bounds of size and time.
@@ -63,6 +68,23 @@ pub struct Plan {
     pub signal: watch::Receiver<Signal>,
 }
 
+/// A listening socket.
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What is spoken on its connections.
+    pub door: Door,
+}
+
+/// What clients speak first on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// HTTP: 1.1, or 2 by prior knowledge.
+    Http,
+    /// TLS, with HTTP/2 or 1.1 in it.
+    Tls,
+}
+
 /// The state of one worker thread.
 pub(crate) struct Worker {
     thread: usize,
@@ -70,6 +92,7 @@ pub(crate) struct Worker {
     limits: Limits,
     trust: Vec<Cidr>,
     http1: Http1,
+    tls: Option<tokio_rustls::TlsAcceptor>,
     view: RefCell<View>,
     upstreams: RefCell<BySerial<Rc<Upstream>>>,
     apps: RefCell<BySerial<Rc<LocalApp>>>,
@@ -81,6 +104,8 @@ pub(crate) struct Worker {
     open: Cell<usize>,
     closed: tokio::sync::Notify,
     stopping: Cell<bool>,
+    /// Tells connections that do not end by themselves that the thread stops.
+    leaving: tokio::sync::Notify,
     dice: Cell<u64>,
 }
 
@@ -132,6 +157,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
         let ticking = tokio::task::spawn_local(client::tick(worker.clone()));
         let stop_by = worker.obey(signal).await;
         worker.stopping.set(true);
+        worker.leaving.notify_waiters();
         accepting.stop().await;
         let _ = tokio::time::timeout_at(stop_by.into(), worker.all_closed()).await;
         ticking.abort();
@@ -140,7 +166,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
 }
 
 impl Worker {
-    fn new(plan: Plan) -> (Rc<Self>, Vec<TcpListener>, watch::Receiver<Signal>) {
+    fn new(plan: Plan) -> (Rc<Self>, Vec<Listener>, watch::Receiver<Signal>) {
         let cache = Cache::new(plan.shared.table.clone());
         let table = Rc::new(Seen(plan.shared.table.load_full()));
         let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), plan.thread);
@@ -150,6 +176,7 @@ impl Worker {
             limits: plan.limits,
             trust: plan.trust,
             http1: plan.http1,
+            tls: plan.tls.map(tokio_rustls::TlsAcceptor::from),
             view: RefCell::new(View { cache, table }),
             upstreams: RefCell::default(),
             apps: RefCell::default(),
@@ -159,6 +186,7 @@ impl Worker {
             open: Cell::new(0),
             closed: tokio::sync::Notify::new(),
             stopping: Cell::new(false),
+            leaving: tokio::sync::Notify::new(),
             dice: Cell::new(seed | 1),
         };
         (Rc::new(worker), plan.listeners, plan.signal)

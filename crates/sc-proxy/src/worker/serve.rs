@@ -120,7 +120,7 @@ async fn relay(
     started: Instant,
 ) -> Result<Response<ToClient>, Refusal> {
     routed.app.live.count(worker.thread, AppSlot::ARRIVALS);
-    let peer = Peer { text: &client.text, trusted: client.trusted };
+    let peer = Peer { text: &client.text, trusted: client.trusted, secure: client.secure };
     let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
     let upgrade = headers::forward_request(request.headers_mut(), routed.host, peer, chunked);
     let upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));

@@ -23,7 +23,12 @@ fn a_plain_request_passes_the_guard_and_goes_on_with_the_same_framing() {
         assert_eq!(guard.watch(&bytes[..request.len]), request.len, "{}", shown());
 
         let mut out = Vec::new();
-        forward_request(&request, request.target, From { address: b"9.9.9.9", trusted: false }, &mut out);
+        forward_request(
+            &request,
+            request.target,
+            From { address: b"9.9.9.9", trusted: false, secure: false },
+            &mut out,
+        );
         let mut room = fields();
         let Verdict::Plain(again) = judge(&out, FIELDS, &mut room) else {
             panic!("{} goes on as {:?}", shown(), String::from_utf8_lossy(&out))

@@ -5,6 +5,8 @@ const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Hyper;
 mod balance;
 mod control;
 mod drain;
+mod h2;
 mod http;
 mod limits;
 mod support;
+mod tls;

@@ -8,6 +8,8 @@ mod binary;
 mod control;
 mod drain;
 mod endurance;
+mod h2;
 mod http;
 mod limits;
 mod support;
+mod tls;

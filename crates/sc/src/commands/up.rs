@@ -1,5 +1,6 @@
 //! `sc up`.
 
+use anyhow::Context;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
@@ -36,9 +37,13 @@ pub(crate) struct Args {
     #[arg(long, default_value = "0.0.0.0:80", value_name = "ADDR", value_parser = address)]
     http: SocketAddr,
 
-    /// Where the proxy takes HTTPS. This release serves none yet: `off`, or a warning
-    #[arg(long, default_value = "off", value_name = "ADDR")]
-    https: String,
+    /// Where the proxy takes HTTPS, as IP:PORT or a port
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    https: Option<SocketAddr>,
+
+    /// Folder of certificates for HTTPS, NAME.crt with NAME.key [default: one of the proxy's own making]
+    #[arg(long, value_name = "DIR", requires = "https")]
+    certs: Option<std::path::PathBuf>,
 
     /// Where the manager's API listens
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "ADDR", alias = "api")]
@@ -103,13 +108,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     let instance = args.instance.to_string();
     let mut progress = session.progress();
-    if args.https != "off" {
-        progress.say("note: --https: this release serves HTTP only; put TLS in front of it for now");
-    }
     let host = Host::connect().await?;
     // Before anything is made: the ports that the user chose; then those that members of etcd have from earlier.
     let port = |flag, host: SocketAddr| Port { flag, host, inside: host.port() };
     let chosen = [port("--http", args.http), port("--listen", args.listen), port("--admin", args.admin)];
+    let chosen: Vec<_> = chosen.into_iter().chain(args.https.map(|https| port("--https", https))).collect();
     ports::check(&host, &instance, &chosen).await?;
     let wanted = wanted(&host, &args).await?;
     let parts = parts::parts(&wanted);
@@ -150,7 +153,12 @@ async fn wanted(host: &Host, args: &Args) -> anyhow::Result<Wanted> {
     };
     let docker_socket = host::address().strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
     let (http, api, admin, pool) = (args.http, args.listen, args.admin, args.pool.clone());
-    Ok(Wanted { instance, http, api, admin, pool, docker_socket, etcd, bridge })
+    let certs = args.certs.as_deref().map(|folder| {
+        let full = folder.canonicalize().with_context(|| format!("no folder of certificates {}", folder.display()))?;
+        full.into_os_string().into_string().map_err(|_| anyhow::anyhow!("the name of {} is no text", folder.display()))
+    });
+    let (https, certs) = (args.https, certs.transpose()?);
+    Ok(Wanted { instance, https, certs, http, api, admin, pool, docker_socket, etcd, bridge })
 }
 
 fn labels(instance: &str) -> HashMap<String, String> {

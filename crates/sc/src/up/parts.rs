@@ -12,6 +12,8 @@ pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 const QUOTA: u64 = 512 << 20;
 /// Where the proxy takes HTTP in a container of its own network: no privilege is needed for it there.
 const HTTP: u16 = 8080;
+/// Where it takes HTTPS there.
+const HTTPS: u16 = 8443;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -19,6 +21,10 @@ pub(crate) struct Wanted {
     pub instance: String,
     /// Where the proxy takes HTTP.
     pub http: SocketAddr,
+    /// Where the proxy takes HTTPS.
+    pub https: Option<SocketAddr>,
+    /// The host's folder of certificates for it.
+    pub certs: Option<String>,
     /// Where the manager's API listens.
     pub api: SocketAddr,
     /// Where the proxy's stats are.
@@ -168,12 +174,21 @@ fn proxy(wanted: &Wanted) -> Part {
     let stats = bridge.map_or(wanted.admin, |bridge| (bridge.proxy(), admin.inside).into());
     let mut arguments = vec!["--data=/data".to_owned(), format!("--listen={listen}"), format!("--admin={stats}")];
     arguments.extend(wanted.etcd_arguments());
-    let privileged = listen.port() < 1024;
+    let https = wanted.https.map(|host| Port { flag: "--https", host, inside: bridge.map_or(host.port(), |_| HTTPS) });
+    let secure = https.as_ref().map(|port| match bridge {
+        None => port.host,
+        Some(_) => (Ipv4Addr::UNSPECIFIED, HTTPS).into(),
+    });
+    arguments.extend(secure.map(|listen| format!("--listen-tls={listen}")));
+    let certs = wanted.certs.as_ref().filter(|_| secure.is_some());
+    arguments.extend(certs.map(|_| "--certs=/certs".to_owned()));
+    let privileged = listen.port() < 1024 || secure.is_some_and(|listen| listen.port() < 1024);
     Part {
+        binds: certs.map(|folder| format!("{folder}:/certs:ro")).into_iter().collect(),
         cap_add: privileged.then(|| "NET_BIND_SERVICE".to_owned()).into_iter().collect(),
         drop_all: true,
         files: wanted.etcd.files(),
-        ports: vec![http, admin],
+        ports: [http, admin].into_iter().chain(https).collect(),
         address: bridge.map(|bridge| (bridge.name.clone(), bridge.proxy())),
         ..part(&proxy_name(&wanted.instance), "proxy", arguments)
     }
@@ -205,6 +220,8 @@ pub(crate) mod tests {
         Wanted {
             instance: "sc".into(),
             http: "0.0.0.0:80".parse().unwrap(),
+            https: None,
+            certs: None,
             api: "127.0.0.1:7700".parse().unwrap(),
             admin: "127.0.0.1:9901".parse().unwrap(),
             pool: "10.213.0.0/16".into(),
@@ -251,6 +268,24 @@ pub(crate) mod tests {
         assert!(parts[2].arguments.contains(&"--etcd=http://172.20.0.4:2379".to_owned()), "{parts:#?}");
         assert_eq!(parts[2].ports[0], Port { flag: "--http", host: wanted.http, inside: HTTP });
         assert!(parts[2].cap_add.is_empty());
+    }
+
+    #[test]
+    fn https_has_its_port_and_its_certificates() {
+        let own = || wanted(Etcd::Own(vec![(2379, 2380)]));
+        let host: SocketAddr = "0.0.0.0:443".parse().unwrap();
+        let secure =
+            Wanted { http: "0.0.0.0:8080".parse().unwrap(), https: Some(host), certs: Some("/pki".into()), ..own() };
+        let proxy = &parts(&secure)[2];
+        assert!(proxy.arguments.contains(&"--listen-tls=0.0.0.0:443".to_owned()), "{proxy:#?}");
+        assert_eq!(
+            (&proxy.binds[..], &proxy.cap_add[..]),
+            (&["/pki:/certs:ro".to_owned()][..], &["NET_BIND_SERVICE".to_owned()][..])
+        );
+        let bridge = Some(Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16));
+        let proxy = &parts(&Wanted { bridge, ..secure })[2];
+        assert!(proxy.arguments.contains(&"--listen-tls=0.0.0.0:8443".to_owned()), "{proxy:#?}");
+        assert!(proxy.ports.contains(&Port { flag: "--https", host, inside: HTTPS }) && proxy.cap_add.is_empty());
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
     let found = table.routes.find(&host, &path)?;
     let app = &table.apps[found.app];
     let mut head = worker.buffers.text();
-    let from = From { address: client.text.as_bytes(), trusted: client.trusted };
+    let from = From { address: client.text.as_bytes(), trusted: client.trusted, secure: client.secure };
     if found.strip == 0 {
         forward_request(request, request.target, from, &mut head);
     } else {

@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends.
 pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, peer: SocketAddr) {
-    let client = Client::new(&worker, peer);
+    let client = Client::new(&worker, peer, T::SECURE);
     let mut input = Buf::default();
     let end = {
         let connection = pin!(connection(&worker, &client, &mut stream, &mut input));

@@ -4,6 +4,7 @@ mod backend;
 mod client;
 mod load;
 mod proxy;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ pub use self::{
     client::{Conn, delete, get, raw, request},
     load::{Load, Totals},
     proxy::{Proxy, Stats, app, backends, quiet},
+    tls::{Conn2, Pair, connect, get_tls, trusting},
 };
 
 /// Polls until the condition holds; fails after ten seconds.

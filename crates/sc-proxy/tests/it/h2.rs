@@ -1,0 +1,154 @@
+//! HTTP/2 with clients: by ALPN and by prior knowledge, many requests at once, floods.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
+use sc_proxy::TlsConfig;
+use tokio::net::TcpStream;
+
+use crate::support::*;
+
+fn ask(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let uri = format!("http://web.test{path}");
+    Request::builder().method(method).uri(uri).body(Full::new(body.into())).unwrap()
+}
+
+async fn known(proxy: &Proxy) -> Conn2 {
+    Conn2::over(TcpStream::connect(proxy.addr).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn many_requests_share_a_connection() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let conn = known(&proxy).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..300_usize {
+        let mut conn = conn.clone();
+        tasks.spawn(async move {
+            let body = pattern(n * 1_001);
+            let reply = conn.send(ask("POST", "/echo", body.clone())).await.unwrap();
+            assert!(reply.status == StatusCode::OK && reply.body == body, "request {n}");
+            assert!(conn.send(ask("GET", "/large?200000", "")).await.unwrap().body == pattern(200_000));
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let mut stats = proxy.stats().await;
+    stats.until("all is counted", |frame| quiet(frame, "web", 600)).await;
+}
+
+#[tokio::test]
+async fn heads_and_trailers_go_on_as_they_should() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    let mut request = ask("GET", "/head?x", "");
+    request.headers_mut().append("cookie", "a=1".parse().unwrap());
+    request.headers_mut().append("cookie", "b=2".parse().unwrap());
+    let reply = conn.send(request).await.unwrap();
+    let text = reply.text();
+    assert!(text.starts_with("GET /head?x HTTP/1.1\n"), "{text}");
+    assert!(text.contains("host: web.test\n") && text.contains("cookie: a=1; b=2\n"), "{text}");
+    let mut request = ask("GET", "/trailers", "");
+    request.headers_mut().insert("te", "trailers".parse().unwrap());
+    let reply = conn.send(request).await.unwrap();
+    assert_eq!(reply.text(), "one two");
+    assert_eq!(reply.trailers.unwrap()["x-sum"], "3");
+    let unrouted = Request::builder().uri("http://other.test/").body(Full::default()).unwrap();
+    assert_eq!(conn.send(unrouted).await.unwrap().status, StatusCode::NOT_FOUND);
+    assert_eq!(conn.send(ask("GET", "/status?418", "")).await.unwrap().status, StatusCode::IM_A_TEAPOT);
+}
+
+#[tokio::test]
+async fn tls_agrees_on_it() {
+    let (backend, folder) = (Backend::start("a").await, tempfile::tempdir().unwrap());
+    let pair = Pair::new(&["web.test"]);
+    pair.put(folder.path(), "web");
+    let proxy = Proxy::start_with(vec![app("web", "web.test", &[(1, backend.addr)])], |config| {
+        let listen = vec![([127, 0, 0, 1], 0).into()];
+        config.tls = TlsConfig { listen, certs: Some(folder.path().into()), client_ca: None };
+    });
+    proxy.ready().await;
+    let addr = proxy.running.as_ref().unwrap().listen_tls[0];
+    let stream = connect(addr, "web.test", &trusting(&[&pair], &["h2", "http/1.1"], None)).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut conn = Conn2::over(stream).await;
+    let reply = conn.send(ask("GET", "/head", "")).await.unwrap();
+    assert!(reply.text().contains("x-forwarded-proto: https\n"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_finish_and_the_client_go() {
+    let backend = Backend::start("a").await;
+    let mut proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    let mut idle = known(&proxy).await;
+    assert_eq!(idle.send(ask("GET", "/", "")).await.unwrap().text(), "a");
+    let slow = {
+        let mut conn = conn.clone();
+        tokio::spawn(async move { conn.send(ask("GET", "/slow?700", "")).await })
+    };
+    until("it runs", async || backend.running() == 1).await;
+    proxy.running.take().unwrap().stop().await;
+    assert_eq!(slow.await.unwrap().unwrap().text(), "a");
+    assert!(conn.send(ask("GET", "/", "")).await.is_err() && idle.send(ask("GET", "/", "")).await.is_err());
+}
+
+/// Sends requests and takes each back at once; gives how many were taken before the proxy had enough.
+async fn rapid_reset(proxy: &Proxy) -> usize {
+    let stream = TcpStream::connect(proxy.addr).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let task = tokio::spawn(connection);
+    for n in 0..20_000 {
+        let Ok(mut sender) = sender.clone().ready().await else { return n };
+        let request = Request::builder().uri("http://web.test/slow?5000").body(()).unwrap();
+        let Ok((_, mut stream)) = sender.send_request(request, false) else { return n };
+        stream.send_reset(h2::Reason::CANCEL);
+        if task.is_finished() {
+            return n;
+        }
+        if n % 50 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    usize::MAX
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_ends_its_connection_and_hurts_no_other() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let mut other = known(&proxy).await;
+    assert!(rapid_reset(&proxy).await < 20_000);
+    let reply = tokio::time::timeout(Duration::from_secs(10), other.send(ask("GET", "/", ""))).await;
+    assert_eq!(reply.unwrap().unwrap().text(), "a");
+    until("nothing is left of it", async || backend.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_head_larger_than_allowed_is_refused() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    let mut request = ask("GET", "/", "");
+    for n in 0..30 {
+        let name: hyper::header::HeaderName = format!("x-large-{n}").parse().unwrap();
+        request.headers_mut().insert(name, "y".repeat(4_000).parse().unwrap());
+    }
+    match conn.send(request).await {
+        Ok(reply) => assert_eq!(reply.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        Err(error) => assert!(!error.is_timeout(), "{error}"),
+    }
+    assert_eq!(backend.requests(), 0);
+    let mut conn = known(&proxy).await;
+    assert_eq!(conn.send(ask("GET", "/", "")).await.unwrap().text(), "a");
+}
