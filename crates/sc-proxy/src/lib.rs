@@ -9,7 +9,8 @@
 //!
 //! **One request** ([`worker`]): accept → parse → find the app in the table → choose a backend (two choices, the one with
 //! fewer in flight) → reuse or open a connection of this thread's → stream both ways → count. No request is handed to
-//! another thread and no lock is taken, unless the request must wait for a backend.
+//! another thread and no lock is taken, unless the request must wait for a backend. Plain HTTP/1.1 is the proxy's own
+//! ([`http1`], pure, and `worker::fast`); hyper serves what is not plain, or all of it on request ([`Http1`]).
 //!
 //! **One change** ([`control`]): a source says what changed → the control thread builds a new [`live::Table`] around the same
 //! [`live::Backend`]s (their counters go on) → one swap → each worker sees it, closes what it no longer needs and

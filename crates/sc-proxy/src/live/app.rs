@@ -46,6 +46,9 @@ pub struct App {
     pub stopped: bool,
     /// Where they may go.
     pub members: Vec<Member>,
+    /// Its requests need what only the hyper path does; decided when the table is built, so that the fast path pays nothing for
+    /// features that are off.
+    pub needs_rich: bool,
     /// All members have the same weight.
     pub even: bool,
     /// What lives on.

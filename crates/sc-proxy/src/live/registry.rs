@@ -66,6 +66,7 @@ impl Registry {
             routes: routes.routes.clone(),
             traffic: routes.traffic.clone(),
             stopped: routes.stopped,
+            needs_rich: false, // no feature does so far
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
             live: self.live(&routes.app, now),

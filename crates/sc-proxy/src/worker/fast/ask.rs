@@ -57,6 +57,9 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
     let table = worker.table();
     let found = table.routes.find(&host, &path)?;
     let app = &table.apps[found.app];
+    if app.needs_rich {
+        return None;
+    }
     let mut head = worker.buffers.text();
     let from = From { address: client.text.as_bytes(), trusted: client.trusted, secure: client.secure };
     if found.strip == 0 {
