@@ -31,6 +31,7 @@ mod latest;
 pub mod lead;
 pub mod metrics;
 pub mod mirror;
+mod outside;
 mod pace;
 pub mod probe;
 mod problem;

@@ -8,7 +8,7 @@ use sc_core::{
     plan::{Desired, DesiredApp},
     records::{self, Intent, Level, Scale, UnixMs, key},
 };
-use sc_scale::{Decision, Memory, Now, Policy, decide};
+use sc_scale::{Alert, Decision, Memory, Now, Policy, decide};
 use sc_store::{Expect, Fence, StoreError, Write};
 use tokio::time::sleep;
 
@@ -28,6 +28,41 @@ const WARM_UP_MS: u64 = 10_000;
 struct Remembered {
     epoch: Option<Fence>,
     apps: BTreeMap<AppId, (Memory, UnixMs)>,
+    /// What was warned of last, and when.
+    warned: BTreeMap<(AppId, &'static str), UnixMs>,
+}
+
+/// The same warning is given at most so often.
+const WARN_EVERY_MS: u64 = 600_000;
+
+/// Tells what no number of replicas within the bounds mends.
+fn warn(world: &World, id: &AppId, decision: &Decision, warned: &mut BTreeMap<(AppId, &'static str), UnixMs>) {
+    let now = world.now_ms();
+    warned.retain(|_, at| *at + WARN_EVERY_MS > now);
+    for alert in &decision.alerts {
+        let (kind, text) = match alert {
+            Alert::MaxReached { missing } => {
+                ("max_reached", format!("{id} is at its max, {missing} replicas are missing: {}", decision.reason))
+            }
+            Alert::NoHelp => (
+                "no_help",
+                format!("{id}: more replicas do not make answers faster; something behind them is the bottleneck"),
+            ),
+            Alert::Unreachable => (
+                "unreachable",
+                format!(
+                    "{id}: its objective is not reached even at low load; it needs a faster app or another objective"
+                ),
+            ),
+        };
+        let key = (id.clone(), kind);
+        if !warned.contains_key(&key) {
+            warned.insert(key, now);
+            let mut event = world.events.event(Level::Warning, kind, Some(id), text);
+            event.data = serde_json::to_value(decision).unwrap_or_default();
+            world.events.add(event);
+        }
+    }
 }
 
 /// Scales for ever.
@@ -57,7 +92,7 @@ pub async fn scale(world: &World) {
 
 async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut Remembered) {
     if remembered.epoch != Some(fence) {
-        *remembered = Remembered { epoch: Some(fence), apps: BTreeMap::new() };
+        *remembered = Remembered { epoch: Some(fence), ..Remembered::default() };
     }
     remembered.apps.retain(|app, _| desired.apps.contains_key(app));
     for (id, app) in &desired.apps {
@@ -68,11 +103,13 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
         }
         let (memory, written_ms) = remembered.apps.remove(id).unwrap_or_else(|| (stored_memory(&app.scale), 0));
         let (policy, now) = (Policy::from(scale), now(world, id, app));
+        world.reports.note_outside(id, world.outside.of(id));
         let (decision, memory) = world.reports.with_window(id, |window| decide(&policy, &now, window, memory));
         let due = decision.want != app.scale.want || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
         let written = if due { write(world, desired, fence, id, &decision, &memory).await } else { Ok(()) };
         let written_ms = if due { world.now_ms() } else { written_ms };
         remembered.apps.insert(id.clone(), (memory, written_ms));
+        warn(world, id, &decision, &mut remembered.warned);
         world.decided(id, decision.clone());
         match written {
             Ok(()) if decision.want != app.scale.want => tell(world, id, app.scale.want, decision),
@@ -138,14 +175,17 @@ fn facts(world: &World, id: &AppId, app: &DesiredApp) -> Facts {
     let warm = ready(app).filter(|(_, ready_ms)| ready_ms + WARM_UP_MS <= at);
     let used: Vec<_> = warm
         .filter_map(|(n, _)| world.usages.of(&sc_core::ReplicaId::new(id, n), at))
-        .filter_map(|used| used.cpu.map(|cpu| (cpu, used.usage.cpu_limit)))
+        .filter_map(|used| used.cpu.map(|cpu| (cpu, used.usage)))
         .collect();
-    let limits: Option<Vec<f64>> = used.iter().map(|(_, limit)| *limit).collect();
+    let limits: Option<Vec<f64>> = used.iter().map(|(_, usage)| usage.cpu_limit).collect();
+    let memory_limits: Option<Vec<u64>> = used.iter().map(|(_, usage)| usage.memory_limit).collect();
     Facts {
         ready: ready(app).count() as u32,
         cpu: (!used.is_empty()).then(|| used.iter().map(|(cpu, _)| cpu).sum()),
         cpu_limit: limits.filter(|l| !l.is_empty()).map(|limits| limits.iter().sum()),
         cpu_replicas: used.len() as u32,
+        memory: (!used.is_empty()).then(|| used.iter().map(|(_, usage)| usage.memory as f64).sum()),
+        memory_limit: memory_limits.filter(|l| !l.is_empty()).map(|limits| limits.iter().sum::<u64>() as f64),
     }
 }
 

@@ -13,7 +13,7 @@ use sc_store::{Fence, Snapshot, Store};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    clock::Clock, events::Events, metrics::Metrics, mirror::Mirror, probe::Answers, proxies::Reports,
+    clock::Clock, events::Events, metrics::Metrics, mirror::Mirror, outside::Sources, probe::Answers, proxies::Reports,
     settings::Settings, usage::Usages, waiting::Waiting,
 };
 
@@ -41,6 +41,8 @@ pub struct World {
     pub reports: Arc<Reports>,
     /// What the replicas use.
     pub usages: Usages,
+    /// What the sources of scaling policies say.
+    pub outside: Sources,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     /// Asks for a pass of the reconciler.
@@ -62,6 +64,7 @@ impl World {
             lead: watch::Sender::new(None),
             answers: Arc::default(),
             usages: Usages::default(),
+            outside: Sources::default(),
             metrics: Metrics::new(),
             wake: Notify::new(),
             refused: Mutex::default(),

@@ -1,7 +1,7 @@
 //! The decision: needs, then guards, then words.
 
 use crate::{
-    Decision, Memory, Now, Policy, Window,
+    Alert, Decision, Memory, Now, Policy, Window,
     capacity::Reading,
     guards,
     needs::{self, Ask, Tried},
@@ -44,6 +44,8 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
         reason: reason(now.want, want, &winner, &told),
         would_change: would_change(policy, want, &winner, &memory),
         guards: told,
+        alerts: alerts(policy, now, window, &winner, &memory),
+        capacity_sure: memory.capacity.rps().is_some_and(|(_, sure)| sure),
         capacity_rps: memory.capacity.rps().map(|(rps, _)| rps),
     };
     (decision, memory)
@@ -192,6 +194,21 @@ fn flapped(now: &Now, reading: Reading, memory: &Memory) -> bool {
     let recent = now.at_ms.saturating_sub(memory.lowered_ms) < REGRET_MS;
     let slack = if memory.capacity.over > 0 { 1.1 } else { 1.02 };
     recent && reading.arrivals <= slack * memory.lowered_load
+}
+
+/// So many seconds of late answers in a row are no chance.
+const LATE_SECONDS: u32 = 10;
+
+fn alerts(policy: &Policy, now: &Now, window: &Window, winner: &Ask, memory: &Memory) -> Vec<Alert> {
+    let missing = winner.up.saturating_sub(policy.max);
+    let mut alerts: Vec<Alert> = (missing > 0).then_some(Alert::MaxReached { missing }).into_iter().collect();
+    let late = memory.capacity.over >= LATE_SECONDS && memory.capacity.filling == 0;
+    let reading = Reading::take(window, now.at_ms, 2).filter(|_| late);
+    let helpless = reading.is_some_and(|reading| needs::helpless(now, reading, memory));
+    let slow = policy.objective.zip(memory.capacity.low_load_seconds).is_some_and(|(o, low_load)| low_load > o.seconds);
+    alerts.extend(helpless.then_some(Alert::NoHelp));
+    alerts.extend((late && slow).then_some(Alert::Unreachable));
+    alerts
 }
 
 fn reason(from: u32, want: u32, winner: &Ask, told: &[String]) -> String {

@@ -92,6 +92,21 @@ pub struct Need {
     pub formula: String,
 }
 
+/// A state that no number of replicas within the bounds mends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "alert")]
+pub enum Alert {
+    /// The load needs more than `max`.
+    MaxReached {
+        /// How many more.
+        missing: u32,
+    },
+    /// More replicas did not make answers faster: something behind them is the bottleneck.
+    NoHelp,
+    /// Answers are later than the objective even where the load is low.
+    Unreachable,
+}
+
 /// How many replicas, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -111,6 +126,12 @@ pub struct Decision {
     pub reason: String,
     /// What would change it: `below 140 rps for 30 s: 4`.
     pub would_change: String,
+    /// What somebody should know.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
+    /// Whether [`Decision::capacity_rps`] is known to be the most; else it is a lower bound: more was never tried.
+    #[serde(default)]
+    pub capacity_sure: bool,
     /// Requests per second that one replica is known to take within the objective; none: not learned yet.
     #[serde(default)]
     pub capacity_rps: Option<f64>,

@@ -12,7 +12,7 @@ use sc_core::{
 };
 
 use super::{Draft, claims, command, scale::check_scale};
-use crate::{problem, world::World};
+use crate::{outside, problem, world::World};
 
 /// Makes or changes an app.
 ///
@@ -21,6 +21,7 @@ use crate::{problem, world::World};
 pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accepted, Problem> {
     let cap = world.settings.max_replicas;
     check(request, cap)?;
+    reach(request).await?;
     command(world, |desired, now| match desired.apps.get(id) {
         Some(app) => change(desired, id, app, request, cap, now),
         None if desired.left_alone.contains_key(id) => Err(problem::no_app(desired, id)),
@@ -38,6 +39,19 @@ fn check(request: &Deploy, cap: u32) -> Result<(), Problem> {
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let hint = "correct what is listed and try again; nothing was changed";
     Err(problem::hinted(422, "invalid", "The app is not valid", lines.join("\n"), hint))
+}
+
+/// Refuses policies whose source cannot be read now: one that never worked would hold the count for ever.
+async fn reach(request: &Deploy) -> Result<(), Problem> {
+    let policies = request.scale.iter().flat_map(|scale| scale.policies.iter().enumerate());
+    for (i, policy) in policies.filter(|(_, policy)| policy.source().is_some()) {
+        if let Err(error) = outside::fetch(policy).await {
+            let detail = format!("scale.policy.{i}: its {} source cannot be read: {error}", policy.metric());
+            let hint = "the manager must reach it; correct its url or query, and try again: nothing was changed";
+            return Err(problem::hinted(422, "invalid", "The app is not valid", detail, hint));
+        }
+    }
+    Ok(())
 }
 
 fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs) -> Result<Draft, Problem> {

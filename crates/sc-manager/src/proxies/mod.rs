@@ -20,7 +20,7 @@ use sc_core::{
     records::{Proxy, UnixMs},
     stats::{AppStats, Frame},
 };
-use sc_scale::{Sample, Window};
+use sc_scale::{Outside, Sample, Window};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -117,6 +117,11 @@ impl Reports {
     /// Looks at the seconds of one app.
     pub fn with_window<T>(&self, app: &AppId, look: impl FnOnce(&Window) -> T) -> T {
         look(self.lock().samples.window(app).unwrap_or(&Window::default()))
+    }
+
+    /// Notes what the sources of an app's policies say.
+    pub fn note_outside(&self, app: &AppId, outside: Vec<Outside>) {
+        self.lock().samples.note_outside(app, outside);
     }
 
     /// The last `seconds` of one app, and of one of its replicas: requests per second.
@@ -247,7 +252,11 @@ pub struct Facts {
     pub cpu: Option<f64>,
     /// Their CPU limit together.
     pub cpu_limit: Option<f64>,
-    /// How many replicas those two speak of.
+    /// Memory in use by them together, bytes.
+    pub memory: Option<f64>,
+    /// Their memory limit together, bytes.
+    pub memory_limit: Option<f64>,
+    /// How many replicas those speak of.
     pub cpu_replicas: u32,
 }
 

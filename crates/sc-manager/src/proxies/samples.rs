@@ -11,7 +11,7 @@ use sc_core::{
     records::UnixMs,
     stats::{AppStats, BackendStats, Frame},
 };
-use sc_scale::{Sample, Window};
+use sc_scale::{Outside, Sample, Window};
 
 use super::Facts;
 
@@ -100,6 +100,8 @@ impl Samples {
             sample.cpu = facts.cpu;
             sample.cpu_limit = facts.cpu_limit;
             sample.cpu_replicas = facts.cpu_replicas;
+            sample.memory = facts.memory;
+            sample.memory_limit = facts.memory_limit;
             sample.held = held;
             sample.streams = streams;
             self.windows.entry(app).or_default().push(sample);
@@ -139,6 +141,12 @@ impl Samples {
 
     pub(super) fn window(&self, app: &AppId) -> Option<&Window> {
         self.windows.get(app)
+    }
+
+    pub(super) fn note_outside(&mut self, app: &AppId, outside: Vec<Outside>) {
+        if let Some(window) = self.windows.get_mut(app) {
+            window.outside = outside;
+        }
     }
 
     pub(super) fn recent(&self, app: &AppId, seconds: usize) -> Vec<Sample> {

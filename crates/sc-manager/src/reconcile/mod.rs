@@ -23,6 +23,7 @@ use self::act::Acts;
 use crate::{
     clock::Clock,
     lead::{self, Candidate},
+    outside,
     pace::Pace,
     probe::{Prober, Probes},
     proxies::{Connections, StatsSource},
@@ -118,12 +119,14 @@ impl Reconciler {
     /// Everything that runs beside the passes. Dropping the handles ends them.
     fn background(&self) -> Vec<AbortOnDropHandle<()>> {
         let spawn = |task| AbortOnDropHandle::new(tokio::spawn(task));
-        let (mirror, events, sampler, scaling) = (self.world(), self.world(), self.world(), self.world());
+        let (mirror, events, sampler) = (self.world(), self.world(), self.world());
+        let (scaling, asking) = (self.world(), self.world());
         vec![
             spawn(Box::pin(async move { mirror.mirror.run().await }) as futures_util::future::BoxFuture<'static, ()>),
             spawn(Box::pin(async move { events.events.write(&events.mirror).await })),
             spawn(Box::pin(async move { usage::sample(&sampler).await })),
             spawn(Box::pin(async move { scaler::scale(&scaling).await })),
+            spawn(Box::pin(async move { outside::ask(&asking).await })),
             spawn(Box::pin(candidacy(self.world()))),
         ]
     }

@@ -1,7 +1,7 @@
 //! The closed loop: `decide` against an app whose capacity it does not know.
 
 use proptest::prelude::*;
-use sc_scale::Policy;
+use sc_scale::{Alert, Objective, Policy};
 
 use crate::plant::{App, Loop};
 
@@ -62,8 +62,9 @@ fn a_slow_database_does_not_run_to_the_maximum() {
     world.slow = 5.0;
     (0..300).for_each(|_| drop(world.second(200.0)));
     assert!(world.want <= before * 2, "{before} → {}", world.want);
-    let told = (0..60).flat_map(|_| world.second(200.0).decision.guards).collect::<Vec<_>>();
-    assert!(told.iter().any(|g| g.contains("did not help")), "{told:?}");
+    let last: Vec<_> = (0..60).map(|_| world.second(200.0).decision).collect();
+    assert!(last.iter().any(|d| d.guards.iter().any(|g| g.contains("did not help"))), "{:?}", last[0]);
+    assert!(last.iter().any(|d| d.alerts.contains(&Alert::NoHelp)), "{:?}", last[0]);
 }
 
 /// How often the count turned around (up after down or the reverse).
@@ -114,4 +115,23 @@ fn a_ramp_does_not_overshoot_much() {
     let loads = (0..10).map(|_| 20.0).chain((0..10).map(|s| 20.0 + 12.0 * f64::from(s))).chain((0..30).map(|_| 140.0));
     let most = loads.map(|load| world.second(load).decision.want).max().unwrap();
     assert!((4..=5).contains(&most), "140 rps at 50 rps a replica: {most}");
+}
+
+/// With an objective, and capacity unknown: what is learned while the load is high is near the truth.
+#[test]
+fn the_capacity_for_an_objective_is_learned_within_15_percent() {
+    let objective = Some(Objective { seconds: 0.1, budget: 0.01 });
+    let mut world = Loop::new(APP, Policy { objective, ..only_max(30) });
+    let mut second = |t: u32| world.second((600.0 + 300.0 * f64::from(t % 600) / 600.0).round()).decision;
+    let last = (0..1_800).map(&mut second).last().unwrap();
+    let rps = last.capacity_rps.unwrap();
+    // The plant's answers take 100 ms at 93 % of what it can do.
+    assert!((rps / (0.93 * APP.capacity()) - 1.0).abs() < 0.15, "{rps} of {}", APP.capacity());
+}
+
+#[test]
+fn at_max_the_missing_are_told() {
+    let mut world = Loop::new(APP, only_max(3));
+    let last = (0..60).map(|_| world.second(800.0).decision).last().unwrap();
+    assert!(matches!(last.alerts[..], [Alert::MaxReached { missing }] if missing >= 7), "{last:?}");
 }

@@ -247,6 +247,8 @@ fn the_decision_says_why_in_words() {
       "guards": [],
       "reason": "2 → 4: rps: ceil(182.0 rps ÷ 50.0 rps per replica) = 4",
       "would_change": "above 200.0 rps: 5; below 136.4 rps for 20 s: 3",
+      "alerts": [],
+      "capacity_sure": false,
       "capacity_rps": null
     }
     "#);

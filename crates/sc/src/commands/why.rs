@@ -64,5 +64,9 @@ fn details(decision: &Decision, paint: Paint) -> String {
     if !decision.would_change.is_empty() {
         text += &format!("{} {}\n", paint.faint("would change it:"), out::printable(&decision.would_change));
     }
+    if let Some(rps) = decision.capacity_rps {
+        let sure = if decision.capacity_sure { "learned" } else { "at least; more was not tried yet" };
+        text += &format!("{} {rps:.1} requests per second ({sure})\n", paint.faint("one replica takes:"));
+    }
     text + &format!("{} {}\n", paint.faint("decided:"), times::stamp(decision.at_ms))
 }
