@@ -100,12 +100,15 @@ async fn one(world: &World, key: (AppId, u16), policy: PolicySpec) {
     }
 }
 
+/// Reads the number out of a body.
+type Read = fn(&[u8]) -> Result<f64, String>;
+
 /// Asks a policy's source once.
 ///
 /// # Errors
 /// When it has none, does not answer with one number in time, or the number is below 0.
 pub async fn fetch(policy: &PolicySpec) -> Result<f64, String> {
-    let (url, read): (String, fn(&[u8]) -> Result<f64, String>) = match policy {
+    let (url, read): (String, Read) = match policy {
         PolicySpec::Prometheus { url, query, .. } => {
             (format!("{}/api/v1/query?query={}", url.trim_end_matches('/'), escaped(query)), prometheus)
         }

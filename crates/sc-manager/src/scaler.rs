@@ -1,7 +1,10 @@
 //! The scaling loop: every closed second, and at once when a request waits for an app that sleeps, `decide` for each
 //! app that scales by itself, and commit what it wants.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use sc_core::{
     AppId,
@@ -55,9 +58,8 @@ fn warn(world: &World, id: &AppId, decision: &Decision, warned: &mut BTreeMap<(A
                 ),
             ),
         };
-        let key = (id.clone(), kind);
-        if !warned.contains_key(&key) {
-            warned.insert(key, now);
+        if let Entry::Vacant(vacant) = warned.entry((id.clone(), kind)) {
+            vacant.insert(now);
             let mut event = world.events.event(Level::Warning, kind, Some(id), text);
             event.data = serde_json::to_value(decision).unwrap_or_default();
             world.events.add(event);
