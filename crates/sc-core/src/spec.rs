@@ -212,6 +212,45 @@ pub struct Traffic {
     pub connect_timeout_ms: u64,
     /// Milliseconds until the response head must have come.
     pub response_timeout_ms: u64,
+    /// How a backend is chosen.
+    #[serde(skip_serializing_if = "Balance::is_default")] // A proxy of the release before knows no such field.
+    pub balance: Balance,
+    /// Milliseconds over which a new backend's share grows to its full one; 0: it has it at once.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub slow_start_ms: u64,
+}
+
+/// How a backend is chosen for a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The cheaper of two drawn at random: the product of its answers' recent time and its requests in flight.
+    #[default]
+    Latency,
+    /// The one of two drawn at random that has fewer requests in flight.
+    InFlight,
+    /// One after the other.
+    RoundRobin,
+}
+
+impl Balance {
+    /// The way that its name in an app file says.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "latency" => Some(Self::Latency),
+            "in_flight" => Some(Self::InFlight),
+            "round_robin" => Some(Self::RoundRobin),
+            _ => None,
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Default for Traffic {
@@ -222,6 +261,8 @@ impl Default for Traffic {
             queue_timeout_ms: 30_000,
             connect_timeout_ms: 2_000,
             response_timeout_ms: 60_000,
+            balance: Balance::default(),
+            slow_start_ms: 0,
         }
     }
 }

@@ -243,6 +243,7 @@ fn times(spec: &AppSpec, found: &mut Found) {
         ("traffic.queue_timeout", traffic.queue_timeout_ms, 0),
         ("traffic.connect_timeout", traffic.connect_timeout_ms, 1),
         ("traffic.response_timeout", traffic.response_timeout_ms, 1),
+        ("traffic.slow_start", traffic.slow_start_ms, 0),
     ];
     for (field, ms, least) in times {
         if ms < least || ms > LONGEST_MS {

@@ -4,7 +4,8 @@ use super::{FileApp, LocalFile, binary_target, reader::Reader, scale::scale};
 use crate::{
     names::Name,
     spec::{
-        AppSpec, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source, Traffic,
+        AppSpec, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source,
+        Traffic,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -183,11 +184,14 @@ fn deploy(table: &Reader<'_>) -> DeploySpec {
 
 fn traffic(table: &Reader<'_>) -> Traffic {
     let default = Traffic::default();
+    let balance = |name: &str| Balance::named(name).ok_or("write \"latency\", \"in_flight\" or \"round_robin\"");
     Traffic {
         max_in_flight: table.number("max_in_flight", 1..=u32::MAX),
         queue_max: table.number("queue_max", 0..=1 << 20).unwrap_or(default.queue_max),
         queue_timeout_ms: duration(table, "queue_timeout", default.queue_timeout_ms),
         connect_timeout_ms: duration(table, "connect_timeout", default.connect_timeout_ms),
         response_timeout_ms: duration(table, "response_timeout", default.response_timeout_ms),
+        balance: table.parsed("balance", balance).unwrap_or(default.balance),
+        slow_start_ms: duration(table, "slow_start", default.slow_start_ms),
     }
 }

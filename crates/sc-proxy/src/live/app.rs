@@ -1,10 +1,13 @@
 //! One app: as the table has it ([`App`]) and as it lives on from table to table ([`AppLive`]).
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering::*};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering::*},
+};
 
 use sc_core::{
     AppId,
-    spec::{RouteSpec, Traffic},
+    spec::{Balance, RouteSpec, Traffic},
     stats::{AppStats, Histogram},
 };
 
@@ -12,7 +15,7 @@ use super::{Backend, queue::Queue};
 use crate::{
     balance::{
         health::{self, Standing},
-        pick::{Candidate, pick},
+        pick::{Candidate, median, pick, pick_in_turn, warming},
     },
     counters::{Block, Buckets},
 };
@@ -96,13 +99,14 @@ pub enum Choice {
 impl App {
     /// Chooses a backend and takes a place with it. `now`: milliseconds since the epoch.
     pub fn choose(&self, ask: Ask<'_>, mut dice: impl FnMut() -> u32, now: impl Fn() -> u64) -> Choice {
-        let limit = self.traffic.max_in_flight;
+        let (limit, at) = (self.traffic.max_in_flight, now());
+        let now = || at;
         // Each round but the last lost a race for a place or a trial against another thread.
         for _ in 0..4 {
-            let view = |i| self.candidate(i, ask, limit, &now);
-            let Some(at) = pick(self.members.len(), self.even, (dice(), dice()), view) else { break };
+            let view = |i| self.candidate(i, ask, limit, at);
+            let Some(at) = self.pick(&mut dice, view) else { break };
             let backend = &self.members[at].backend;
-            let trial = backend.standing(&now, ask.repeatable) == Standing::Trial;
+            let trial = backend.standing(now, ask.repeatable) == Standing::Trial;
             if trial && !backend.begin_trial(now()) {
                 continue;
             }
@@ -120,16 +124,41 @@ impl App {
         }
     }
 
-    fn candidate(&self, i: usize, ask: Ask<'_>, limit: Option<u32>, now: &impl Fn() -> u64) -> Candidate {
+    fn pick(&self, dice: &mut impl FnMut() -> u32, view: impl Fn(usize) -> Candidate) -> Option<usize> {
+        let (n, even) = (self.members.len(), self.even && self.traffic.slow_start_ms == 0);
+        match self.traffic.balance {
+            Balance::RoundRobin => pick_in_turn(n, even, self.live.next_turn(), view),
+            Balance::Latency | Balance::InFlight => pick(n, even, (dice(), dice()), view),
+        }
+    }
+
+    fn candidate(&self, i: usize, ask: Ask<'_>, limit: Option<u32>, now: u64) -> Candidate {
         let member = &self.members[i];
         let in_flight = member.backend.in_flight();
         let room = limit.is_none_or(|limit| in_flight < limit);
         let usable = room && !ask.tried.contains(&member.backend.serial);
         let eligible = usable
-            && (member.backend.standing(now, ask.repeatable) != Standing::Ejected
+            && (member.backend.standing(|| now, ask.repeatable) != Standing::Ejected
                 || health::panics(self.members.len(), self.ejected())
                 || self.only_ejected_left(ask.tried));
-        Candidate { in_flight, weight: member.weight, eligible }
+        Candidate { in_flight, latency: self.latency(member, now), weight: self.weight(member, now), eligible }
+    }
+
+    fn latency(&self, member: &Member, now: u64) -> u32 {
+        let known = |m: &Member| m.backend.ewma.micros(now);
+        match self.traffic.balance {
+            Balance::Latency => {
+                known(member).unwrap_or_else(|| median(self.members.iter().filter_map(known).collect()))
+            }
+            Balance::InFlight | Balance::RoundRobin => 1,
+        }
+    }
+
+    fn weight(&self, member: &Member, now: u64) -> u32 {
+        match self.traffic.slow_start_ms {
+            0 => member.weight,
+            span => warming(member.weight, member.backend.age(now), span),
+        }
     }
 
     /// Whether all backends that were not tried are ejected ones: better one of them than none.
@@ -158,6 +187,8 @@ pub struct AppLive {
     pub(super) queue: Queue,
     /// How many wait.
     pub(super) held: AtomicU64,
+    /// Counts the choices that are made one after the other.
+    turn: AtomicU32,
     shards: Box<[OnceLock<Box<AppShard>>]>,
 }
 
@@ -184,7 +215,7 @@ pub struct AppTotals {
 impl AppLive {
     pub(super) fn new(serial: u64, id: AppId, threads: usize) -> Self {
         let shards = (0..threads).map(|_| OnceLock::new()).collect();
-        Self { serial, id, queue: Queue::default(), held: AtomicU64::new(0), shards }
+        Self { serial, id, queue: Queue::default(), held: AtomicU64::new(0), turn: AtomicU32::new(0), shards }
     }
 
     /// A thread's counters; only that thread may write them.
@@ -200,6 +231,10 @@ impl AppLive {
     /// A place became free or the table changed: the first that waits looks again.
     pub fn wake(&self) {
         self.queue.wake_one();
+    }
+
+    fn next_turn(&self) -> u32 {
+        self.turn.fetch_add(1, Relaxed)
     }
 
     /// How many wait.

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering::*},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*},
     },
 };
 
@@ -15,7 +15,10 @@ use sc_core::{
 
 use super::Padded;
 use crate::{
-    balance::health::{Health, Standing},
+    balance::{
+        Ewma,
+        health::{Health, Standing},
+    },
     counters::{Block, Buckets},
 };
 
@@ -51,6 +54,10 @@ pub struct Backend {
     /// Requests now with it, from all threads. One shared counter, since limits must be exact and choices good: its two
     /// updates a request cost some ten nanoseconds where a request costs twenty microseconds.
     in_flight: Padded<AtomicU32>,
+    /// How long its answers take of late.
+    pub ewma: Ewma,
+    /// When it was first a candidate, in milliseconds since the epoch, plus one; 0: never.
+    first: AtomicU64,
     listed: AtomicBool,
     /// Whether `health` holds anything; spares the lock while all is well.
     sick: AtomicBool,
@@ -74,6 +81,8 @@ impl Backend {
             replica,
             addr,
             in_flight: Padded::default(),
+            ewma: Ewma::default(),
+            first: AtomicU64::new(0),
             listed: AtomicBool::new(true),
             sick: AtomicBool::new(false),
             health: Mutex::default(),
@@ -104,6 +113,14 @@ impl Backend {
     /// Gives a place back.
     pub fn leave(&self) {
         self.in_flight.0.fetch_sub(1, SeqCst);
+    }
+
+    /// For how long requests have been able to choose it, in milliseconds; `now` since the epoch.
+    pub fn age(&self, now: u64) -> u64 {
+        match self.first.compare_exchange(0, now + 1, Relaxed, Relaxed) {
+            Ok(_) => 0,
+            Err(first) => (now + 1).saturating_sub(first),
+        }
     }
 
     /// Whether the table in force has it.

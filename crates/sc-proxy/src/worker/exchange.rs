@@ -40,6 +40,10 @@ impl Exchange {
         let backend = &self.upstream.backend;
         backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
         backend.succeeded();
+        // One that fails fast is not to be preferred for it.
+        if status < 500 {
+            backend.ewma.record(after.as_micros() as u64, self.worker.millis());
+        }
         self.class = class_of(status);
         self.trial = false;
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sc_core::{AppId, stats::Frame};
+use sc_core::{AppId, spec::Balance, stats::Frame};
 
 use crate::support::*;
 
@@ -16,7 +16,9 @@ fn web() -> AppId {
 #[tokio::test]
 async fn load_is_spread_and_follows_what_is_in_flight() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
-    let proxy = Proxy::start(vec![app("web", "", &[(1, a.addr), (2, b.addr)])]);
+    let mut routes = app("web", "", &[(1, a.addr), (2, b.addr)]);
+    routes.traffic.balance = Balance::InFlight;
+    let proxy = Proxy::start(vec![routes]);
     proxy.ready().await;
     let slow: Vec<_> = (0..6).map(|_| tokio::spawn(get(proxy.addr, "x", "/slow?3000"))).collect();
     until("all run", async || a.running() + b.running() == 6).await;
@@ -218,4 +220,39 @@ async fn weights_share_the_traffic() {
     for _ in 0..50 {
         assert_eq!(get(proxy.addr, "x", "/").await.text(), "b");
     }
+}
+
+#[tokio::test]
+async fn a_slower_backend_is_left_to_the_faster_one() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let mut routes = app("web", "", &[(1, a.addr), (2, b.addr)]);
+    routes.traffic.queue_timeout_ms = 5_000;
+    let proxy = Proxy::start(vec![routes]);
+    proxy.ready().await;
+    // Whichever gets the slow request is the slow one from then on.
+    get(proxy.addr, "x", "/slow?2000").await;
+    let slow = if a.requests() == 1 { &a } else { &b };
+    until("the other has answered", async || {
+        get(proxy.addr, "x", "/").await;
+        a.requests() > 0 && b.requests() > 0
+    })
+    .await;
+    let before = slow.requests();
+    for _ in 0..50 {
+        get(proxy.addr, "x", "/").await;
+    }
+    assert!(slow.requests() <= before + 5, "{} of 50", slow.requests() - before);
+}
+
+#[tokio::test]
+async fn backends_take_turns_where_asked_to() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let mut routes = app("web", "", &[(1, a.addr), (2, b.addr)]);
+    routes.traffic.balance = Balance::RoundRobin;
+    let proxy = Proxy::start(vec![routes]);
+    proxy.ready().await;
+    for _ in 0..10 {
+        get(proxy.addr, "x", "/").await;
+    }
+    assert_eq!((a.requests(), b.requests()), (5, 5));
 }
