@@ -56,4 +56,31 @@ impl Dice {
     pub fn millis(&self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.between(low, high))
     }
+
+    /// A number from 0 up to 1, 1 left out.
+    pub fn unit(&self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// From the standard normal distribution (Box and Muller).
+    pub fn normal(&self) -> f64 {
+        let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.unit()));
+        radius * libm::cos(std::f64::consts::TAU * self.unit())
+    }
+
+    /// A count of independent events of which `mean` are expected: Poisson, by its normal approximation above 50.
+    pub fn poisson(&self, mean: f64) -> f64 {
+        if mean <= 0.0 {
+            return 0.0;
+        }
+        if mean > 50.0 {
+            return (mean + libm::sqrt(mean) * self.normal()).round().max(0.0);
+        }
+        let (mut product, end, mut count) = (self.unit(), libm::exp(-mean), 0.0);
+        while product > end {
+            product *= self.unit();
+            count += 1.0;
+        }
+        count
+    }
 }

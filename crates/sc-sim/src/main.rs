@@ -1,9 +1,11 @@
-//! `sc-sim`: the simulator's command line.
+//! `sc-sim`: the simulators' command line.
+
+mod contest;
 
 use std::{process::ExitCode, time::Instant};
 
 use clap::{Parser, Subcommand};
-use sc_sim::world;
+use sc_sim::{score::story, world};
 
 /// Simulates sc from a seed.
 #[derive(Parser)]
@@ -33,10 +35,48 @@ enum Command {
         #[arg(long)]
         fail_fast: bool,
     },
+    /// Real request counts through our autoscaler and its peers, scored: who is late how often, and at what cost.
+    Score(contest::Score),
+    /// Draws load against replicas, for each scaler, as SVG.
+    Plot(contest::Plot),
+    /// Tells how our scaler takes a flash crowd, a slow dependency, …
+    Story {
+        /// Which; all when left out.
+        name: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::World { seeds, from, seed, verbose, fail_fast } = Cli::parse().command;
+    let done = match Cli::parse().command {
+        Command::World { seeds, from, seed, verbose, fail_fast } => {
+            return worlds(seeds, from, seed, verbose, fail_fast);
+        }
+        Command::Score(score) => score.run(),
+        Command::Plot(plot) => plot.run(),
+        Command::Story { name } => tell(name.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sc-sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell(name: Option<&str>) -> anyhow::Result<()> {
+    for story in story::STORIES.into_iter().filter(|story| name.is_none_or(|name| name == *story)) {
+        println!("{}", story::tell(story).unwrap_or_default());
+    }
+    match name {
+        Some(name) if !story::STORIES.contains(&name) => {
+            anyhow::bail!("there is no story {name}: {}", story::STORIES.join(", "))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn worlds(seeds: u64, from: u64, seed: Option<u64>, verbose: bool, fail_fast: bool) -> ExitCode {
     if let Some(seed) = seed {
         return one(seed, verbose);
     }

@@ -9,7 +9,7 @@ use crate::{
     Memory, Need, Now, Policy,
     capacity::{PILING_UP, Reading},
     demand::{Demand, forecast},
-    policy::CPU_TARGET,
+    policy::{CPU_FULL, CPU_TARGET},
     window::{Window, noise},
 };
 
@@ -193,7 +193,8 @@ fn cpu(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
         PolicySpec::Cpu { target } => Some(*target),
         _ => None,
     });
-    let target = given.chain(policy.cpu).reduce(f64::min).or(policy.learns().then_some(CPU_TARGET))?;
+    let unasked = if policy.objective.is_some() { CPU_FULL } else { CPU_TARGET };
+    let target = given.chain(policy.cpu).reduce(f64::min).or(policy.learns().then_some(unasked))?;
     let one = |s: &crate::Sample| f64::from(if s.cpu_replicas == 0 { s.ready } else { s.cpu_replicas });
     let used = window.mean(now.at_ms, 10, |s| {
         let n = one(s);
