@@ -1,4 +1,4 @@
-//! Real request counts through the real [`sc_scale::decide`], and through the rules of its peers, scored by the same
+//! Real request counts through the real [`sc_scale::decide()`], and through the rules of its peers, scored by the same
 //! measures.
 //!
 //! | step | where |

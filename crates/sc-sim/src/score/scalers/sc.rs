@@ -1,4 +1,4 @@
-//! Ours: the same [`decide`] that the manager calls, given the largest count and the objective alone.
+//! Ours: the same [`decide()`] that the manager calls, given the largest count and the objective alone.
 
 use sc_scale::{Memory, Now, Objective, Policy, Sample, Window, decide};
 
