@@ -100,7 +100,7 @@ pub struct Bin {
     /// Seconds.
     #[serde(rename = "s")]
     pub seconds: f64,
-    /// The sum of their shares over the objective, each at most [`WORST`], in error budgets.
+    /// The sum of their shares over the objective, each at most `WORST`, in error budgets.
     #[serde(rename = "o")]
     pub over: f64,
 }

@@ -46,7 +46,7 @@ pub(crate) fn turn(now: &Now, up: bool, memory: &mut Memory) {
 }
 
 /// Milliseconds that a need must stay lower before replicas are taken away: as the user says, else twice the start time,
-/// within [`HOLD_MS`]. One that is taken away and needed again costs a start's time of late answers; one that is kept
+/// within `HOLD_MS`. One that is taken away and needed again costs a start's time of late answers; one that is kept
 /// costs what it costs.
 pub fn hold_ms(policy: &Policy, memory: &Memory) -> u64 {
     let own = ((2_000.0 * memory.starts.horizon()) as u64).clamp(HOLD_MS.0, HOLD_MS.1);

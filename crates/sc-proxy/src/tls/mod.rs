@@ -1,4 +1,4 @@
-//! TLS towards clients: which certificate a name gets ([`certs`]), and where certificates come from ([`files`], or one of the
+//! TLS towards clients: which certificate a name gets ([`certs`]), and where certificates come from (`files`, or one of the
 //! proxy's own making). One rustls configuration serves all threads, so a session ticket given by one is taken by every other;
 //! certificates are swapped inside it.
 
