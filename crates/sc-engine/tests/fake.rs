@@ -24,6 +24,15 @@ fn spec(incarnation: u64) -> StartSpec {
     }
 }
 
+/// Waits, on paused time, until it is so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(tokio::time::Instant::now() < end, "not so within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn faulty(fake: &Fake, fault: Fault) {
     fake.set_faults(Some(Arc::new(move |call: &Call| match call {
         Call::Start(_) | Call::Stop(_) => Fate::from(fault),
@@ -107,7 +116,7 @@ async fn ends_as_it_is_told() {
         let spec = spec(i as u64 + 1);
         fake.behave(Behaviour { end, ..Behaviour::default() });
         assert_eq!(fake.start(&spec).await.is_ok(), code != 127);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        until("it has ended", || matches!(run(&fake, &spec), Some(Run::Exited(_)))).await;
         let Some(Run::Exited(exit)) = run(&fake, &spec) else { panic!("{:?}", fake.containers()) };
         assert_eq!((exit.code, exit.oom), (code, oom));
     }
@@ -122,8 +131,7 @@ async fn things_happen_behind_the_managers_back() {
     let Node::Known { replicas, .. } = fake.observe().await.unwrap() else { panic!() };
     assert_eq!(replicas[&spec(1).replica].restarts, 1);
     assert_eq!(replicas.len(), 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(fake.listening(&spec(1).addr), Some(spec(1).replica));
+    until("it listens", || fake.listening(&spec(1).addr) == Some(spec(1).replica)).await;
     assert!(fake.crash(&spec(1).replica, 1));
     assert_eq!(fake.listening(&spec(1).addr), None);
 }

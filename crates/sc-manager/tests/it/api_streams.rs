@@ -29,7 +29,9 @@ async fn logs_are_merged_filtered_and_followed_into_new_replicas() {
     let web = server.run_app("web", 2).await;
     for (name, text) in [("web-1", "one apple"), ("web-2", "two"), ("web-1", "three apple")] {
         server.engine.write_log(&replica(name), text);
-        tokio::time::sleep(Duration::from_millis(3)).await; // Three different times.
+        // Three different times.
+        let written_ms = server.engine.now_ms();
+        server.until("a millisecond has passed", async |_| server.engine.now_ms() > written_ms).await;
     }
     let texts = async |query: LogsQuery| -> Vec<String> {
         let lines = server.client().logs(&web, &query).await.unwrap();

@@ -76,16 +76,16 @@ async fn a_crash_loop_backs_off() {
     cluster.engine.behave_app(&web, Behaviour { end, says, healthy: false, ..Behaviour::default() });
     let manager = cluster.leader("a").await;
     manager.run_app("web", 1).await;
-    let starts = || {
+    // When each one was started, in milliseconds.
+    let starts = || -> Vec<u64> {
         let calls = cluster.engine.calls();
-        calls.iter().filter(|(_, call)| matches!(call, Call::Start(_))).count()
+        calls.iter().filter(|(_, call)| matches!(call, Call::Start(_))).map(|(at_ms, _)| *at_ms).collect()
     };
-    eventually("it backs off", || cluster.desired().apps[&web].app.crash.as_ref().is_some_and(|c| c.count >= 3)).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let before = starts();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(starts() - before <= 6, "{} starts in a minute", starts() - before);
-    assert!(starts() < 40, "{} starts", starts());
+    eventually("it was started eight times", || starts().len() >= 8).await;
+    assert!(cluster.desired().apps[&web].app.crash.as_ref().is_some_and(|crash| crash.count >= 7));
+    let pauses_ms: Vec<u64> = starts().windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses_ms.windows(2).all(|two| two[1] > two[0]), "each pause is longer: {pauses_ms:?}");
+    assert!(pauses_ms[6] >= 8 * pauses_ms[0], "it grows as a power does: {pauses_ms:?}");
     let told = manager.world.events.last(|event| event.kind == "failed").unwrap();
     assert!(told.data.to_string().contains("cannot open the database"), "{told:?}");
 }

@@ -4,7 +4,6 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use crate::support::*;
@@ -82,7 +81,8 @@ async fn it_serves_and_a_signal_lets_it_finish() {
     let mut conn = Conn::open(addr).await.unwrap();
     let endless = conn.sender.send_request(request("GET", "x", "/drip", "")).await.unwrap();
     program.signal(rustix::process::Signal::TERM);
-    tokio::time::sleep(Duration::from_millis(100)).await; // two signals at once may be merged into one
+    // Two signals at once may be merged into one.
+    until("the first is heard", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
     program.signal(rustix::process::Signal::TERM);
     assert_eq!(program.ended().await.0, Some(0));
     drop(endless);

@@ -308,7 +308,8 @@ impl Manager {
                         }
                     };
                     stream.write_all(answer.as_bytes()).await.unwrap();
-                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    // Open until the proxy has closed.
+                    while stream.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
                 });
             }
         });

@@ -38,6 +38,8 @@ pub struct Backend {
 pub struct Seen {
     pub requests: AtomicU64,
     pub running: AtomicU64,
+    /// The most that ever ran at once.
+    pub peak: AtomicU64,
     pub connections: AtomicU64,
     pub cancelled: AtomicU64,
     /// Close the connection without an answer.
@@ -125,7 +127,8 @@ async fn answer(
     seen: Arc<Seen>,
 ) -> Result<Response<Body>, std::io::Error> {
     seen.requests.fetch_add(1, SeqCst);
-    seen.running.fetch_add(1, SeqCst);
+    let running = seen.running.fetch_add(1, SeqCst) + 1;
+    seen.peak.fetch_max(running, SeqCst);
     let mut running = Running(seen.clone(), false);
     if seen.hang_up.load(SeqCst) {
         return Err(std::io::Error::other("hang up"));
