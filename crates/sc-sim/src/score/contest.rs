@@ -213,10 +213,11 @@ impl Contest {
         let entries: Vec<Entry> = entries().into_iter().filter(|entry| self.plays(entry.name)).collect();
         // Ours and the oracle always run: the others are compared with them. The fixed count is what ε is measured by.
         let mut rules = vec![Rule::Sc, Rule::Oracle];
-        for entry in &entries {
-            rules.extend(std::iter::once(entry.default).chain(entry.sweep.iter().copied()));
+        for rule in entries.iter().flat_map(|entry| std::iter::once(entry.default).chain(entry.sweep.iter().copied())) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
         }
-        rules.dedup();
         let outcomes =
             in_parallel(rules.len() * runs.len(), |job| self.one(rules[job / runs.len()], &runs[job % runs.len()]));
         let of = |rule: Rule| {

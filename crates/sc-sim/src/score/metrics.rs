@@ -86,7 +86,7 @@ impl Metrics {
             * ratio(self.theta_o(), fixed.theta_o())
             * ratio(self.tau_u(), fixed.tau_u())
             * ratio(self.tau_o(), fixed.tau_o());
-        product.powf(0.25)
+        libm::pow(product, 0.25)
     }
 
     /// Changes of the wanted count in an hour.
