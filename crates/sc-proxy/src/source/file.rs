@@ -9,7 +9,7 @@
 //! backends = ["127.0.0.1:9000"]       # the same for all routes of an app
 //! ```
 //!
-//! The file is looked at four times a second. A new version is taken whole or not at all.
+//! The file is looked at five times a second. A new version is taken whole or not at all.
 
 use std::{
     collections::{BTreeMap, HashMap},

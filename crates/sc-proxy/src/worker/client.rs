@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{Open, TICK, Worker, h2, serial::BySerial, serve, watched::Io};
-use crate::config::Limits;
+use crate::{config::Limits, http1::Guard};
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
 #[derive(Debug, Default)]
@@ -216,7 +216,9 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stre
     if read.starts_with(h2::PREFACE) {
         return Box::pin(h2::serve(worker, open, stream, read, peer)).await;
     }
-    let io = Io::new(stream, read, phase.clone(), &worker.limits);
+    let limits = &worker.limits;
+    let guard = Guard::new(limits.head_bytes, limits.head_fields);
+    let io = Io::new(stream, read, phase.clone(), limits.head_timeout, Some(guard));
     let service = {
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))

@@ -28,8 +28,8 @@ use hyper::{
 use super::{
     Open, Worker,
     client::{Client, Phase, Transport, until_over},
-    rewound::Rewound,
     serve,
+    watched::Io,
 };
 use crate::config::Limits;
 
@@ -65,7 +65,7 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, stream: 
     let client = Rc::new(Client::new(&worker, peer, T::SECURE));
     let phase = client.phase.clone();
     let streams = Rc::new(Streams { open: Cell::new(0), phase: phase.clone(), idle: worker.limits.idle_timeout });
-    let io = Rewound::new(stream, read, phase.clone(), worker.limits.head_timeout);
+    let io = Io::new(stream, read, phase.clone(), worker.limits.head_timeout, None);
     let service = {
         let worker = worker.clone();
         service_fn(move |request| answer(worker.clone(), client.clone(), streams.clone(), request))

@@ -9,7 +9,6 @@ mod client;
 mod exchange;
 mod fast;
 mod h2;
-mod rewound;
 mod secure;
 mod serial;
 mod serve;

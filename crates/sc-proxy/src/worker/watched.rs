@@ -1,4 +1,5 @@
-//! A client's connection as hyper sees it: a guard looks at what comes in, and the phase hears when a request begins.
+//! A client's connection as hyper sees it: the phase hears when a request begins, and for HTTP/1.1 a guard looks at what
+//! comes in. HTTP/2 has frames of its own and no guard.
 
 use std::{
     io,
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client::{Phase, Transport};
-use crate::{config::Limits, http1::Guard};
+use crate::http1::Guard;
 
 /// How much the guard looks at at once.
 const WATCHED: usize = 16 * 1024;
@@ -67,24 +68,30 @@ pub(super) struct Io<T> {
     /// Bytes that come before those of the socket.
     read: Bytes,
     phase: Arc<Phase>,
+    /// How long a connection may take from its first byte to a request.
     head: Duration,
-    guard: Guard,
+    /// What looks at the bytes; nothing for HTTP/2.
+    guard: Option<Guard>,
 }
 
 impl<T: Transport> Io<T> {
-    /// `read`: what was read from it already; `limits`: of a head.
-    pub(super) fn new(stream: T, read: Bytes, phase: Arc<Phase>, limits: &Limits) -> Self {
-        let guard = Guard::new(limits.head_bytes, limits.head_fields);
-        Self { inner: TokioIo::new(Counted { inner: stream, last: 0 }), read, phase, head: limits.head_timeout, guard }
+    /// `read`: what was read from it already; `head`: how long it may take from its first byte to a request.
+    pub(super) fn new(stream: T, read: Bytes, phase: Arc<Phase>, head: Duration, guard: Option<Guard>) -> Self {
+        Self { inner: TokioIo::new(Counted { inner: stream, last: 0 }), read, phase, head, guard }
+    }
+
+    /// Whether the next `room` bytes are nothing that the guard must see before hyper does.
+    fn is_plain(&self, room: usize) -> bool {
+        self.phase.is_upgraded() || self.guard.as_ref().is_none_or(|guard| guard.indifferent() >= room as u64)
     }
 
     /// Reads what the guard wants to see. Where it finds a bad request, hyper gets a byte that no request has instead, and
     /// then the end: so it answers 400 and closes.
     fn poll_watched(&mut self, cx: &mut Context<'_>, mut buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let most = buf.remaining().min(WATCHED);
-        if self.guard.is_shut() || most == 0 {
+        let Some(guard) = self.guard.as_mut().filter(|guard| !guard.is_shut() && most > 0) else {
             return Poll::Ready(Ok(()));
-        }
+        };
         let mut room = [MaybeUninit::uninit(); WATCHED];
         let mut bytes = ReadBuf::uninit(&mut room[..most]);
         if self.read.is_empty() {
@@ -92,7 +99,7 @@ impl<T: Transport> Io<T> {
         } else {
             bytes.put_slice(&self.read.split_to(most.min(self.read.len())));
         }
-        let good = self.guard.watch(bytes.filled());
+        let good = guard.watch(bytes.filled());
         buf.put_slice(&bytes.filled()[..good]);
         if good < bytes.filled().len() {
             buf.put_slice(b"\0");
@@ -101,31 +108,26 @@ impl<T: Transport> Io<T> {
     }
 
     /// Reads what the guard is indifferent to.
-    fn poll_plain(&mut self, cx: &mut Context<'_>, buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        ready!(rt::Read::poll_read(Pin::new(&mut self.inner), cx, buf))?;
-        self.guard.skip(self.inner.inner().last);
+    fn poll_plain(&mut self, cx: &mut Context<'_>, mut buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let given = if self.read.is_empty() {
+            ready!(rt::Read::poll_read(Pin::new(&mut self.inner), cx, buf))?;
+            self.inner.inner().last
+        } else {
+            let most = self.read.len().min(buf.remaining());
+            buf.put_slice(&self.read.split_to(most));
+            most
+        };
+        if let Some(guard) = &mut self.guard {
+            guard.skip(given);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: Transport> rt::Read for Io<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let room = buf.remaining();
-        let plain = self.phase.is_upgraded() || self.guard.indifferent() >= room as u64;
-        let result = if !plain {
-            self.poll_watched(cx, buf)
-        } else if self.read.is_empty() {
-            self.poll_plain(cx, buf)
-        } else {
-            let most = self.read.len().min(room);
-            buf.put_slice(&self.read.split_to(most));
-            self.guard.skip(most);
-            Poll::Ready(Ok(()))
-        };
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let plain = self.is_plain(buf.remaining());
+        let result = if plain { self.poll_plain(cx, buf) } else { self.poll_watched(cx, buf) };
         if result.is_ready() {
             self.phase.begins(self.head);
         }
