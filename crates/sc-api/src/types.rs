@@ -73,6 +73,8 @@ pub struct SetScale {
     pub min: Option<u32>,
     /// New upper bound.
     pub max: Option<u32>,
+    /// At most so many replicas sleep, ready to be woken.
+    pub warm: Option<u32>,
     /// The scaler holds still for so many milliseconds (0: goes on at once).
     pub pause_ms: Option<u64>,
     /// Only say what would happen.

@@ -34,7 +34,9 @@ pub enum Rule {
     /// An app with fewer replicas than it should have is being repaired, waits for its back-off, or cannot be repaired
     /// now (no node answers, no addresses are left).
     BelowWant,
-    /// Published routes list only replicas that have a record, are not being stopped, and listen there.
+    /// No more replicas sleep than the app keeps warm, and none of an app or version that nobody will wake.
+    TooWarm,
+    /// Published routes list only replicas that have a record, do not sleep, are not being stopped, and listen there.
     ListedWrongly,
     /// No two replicas have one address.
     SharedAddress,
@@ -62,6 +64,7 @@ pub fn check(desired: &Desired, observed: &Observed) -> Vec<Violation> {
         let steps: Vec<&Action> = next.steps.iter().map(|(a, _)| a).filter(|a| a.app() == Some(id)).collect();
         above_max(id, app, observed, &steps, &mut found);
         below_want(desired, id, app, observed, &steps, &mut found);
+        too_warm(id, app, observed, &steps, &mut found);
         listed_wrongly(id, app, &mut found);
         foreign_address(desired, id, app, &mut found);
         records(id, app, &mut found);
@@ -109,7 +112,7 @@ fn above_max(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action
     };
     let counts = |(n, replica): &(&u64, &Replica)| match replica.intent {
         Intent::Run => !(left(n) && dead(n, replica)),
-        Intent::Pause => false,
+        Intent::Pause { .. } => false,
         Intent::Drain { .. } | Intent::Stop { .. } => !dead(n, replica),
     };
     let running = app.replicas.iter().filter(counts).count();
@@ -140,6 +143,22 @@ fn below_want(
     }
 }
 
+/// More may sleep for one pass, after something has changed: then the next steps take them away.
+fn too_warm(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action], found: &mut Found) {
+    let changes = |n: &u64| steps.iter().any(|step| step.replica().is_some_and(|r| r.incarnation == *n));
+    let stays = |(n, replica): &(&u64, &Replica)| {
+        matches!(replica.intent, Intent::Pause { .. }) && observed.knows(&replica.node) && !changes(n)
+    };
+    let asleep: Vec<_> = app.replicas.iter().filter(stays).collect();
+    let most = app.spec().map_or(0, |spec| app.app.scale.warm.most(&spec.resources)).min(app.app.scale.max) as usize;
+    if asleep.len() > most {
+        note(found, Rule::TooWarm, format!("{} replicas of {id} sleep, at most {most} may", asleep.len()));
+    }
+    for (n, _) in asleep.iter().filter(|(_, r)| app.app.stopped || app.app.deleting || !app.is_current(r)) {
+        note(found, Rule::TooWarm, format!("{} sleeps, and nobody will wake it", ReplicaId::new(id, **n)));
+    }
+}
+
 /// Whether addresses may be what is missing.
 fn is_full(desired: &Desired, id: &AppId, app: &DesiredApp) -> bool {
     let has: usize = desired.ranges(id).map(|(_, range)| ranges::capacity(range) as usize).sum();
@@ -156,6 +175,7 @@ fn listed_wrongly(id: &AppId, app: &DesiredApp, found: &mut Found) {
         let wrong = match replica {
             None => "has no record",
             Some(replica) if matches!(replica.intent, Intent::Stop { .. }) => "is being stopped",
+            Some(replica) if matches!(replica.intent, Intent::Pause { .. }) => "sleeps",
             Some(replica) if replica.addr != backend.addr => "listens elsewhere",
             Some(_) => continue,
         };

@@ -18,6 +18,7 @@ pub mod spec;
 pub mod stats;
 pub mod units;
 pub mod validate;
+pub mod warm;
 
 pub use check::check;
 pub use names::{AppId, Name, NameError, ReplicaId};

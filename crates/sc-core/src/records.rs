@@ -201,7 +201,11 @@ pub enum Intent {
     /// It shall run.
     Run,
     /// It shall sleep, ready to be woken.
-    Pause,
+    Pause {
+        /// Since when.
+        #[serde(default)]
+        since_ms: UnixMs,
+    },
     /// It gets no new work; what it has may finish.
     Drain {
         /// Why, for people.

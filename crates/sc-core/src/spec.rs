@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scaling::{ObjectiveSpec, PolicySpec};
+use crate::{
+    scaling::{ObjectiveSpec, PolicySpec},
+    warm::WarmSpec,
+};
 
 /// One version of an app: everything that makes two replicas of it alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -301,6 +304,9 @@ pub struct ScaleSpec {
     /// such limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turns_an_hour: Option<u32>,
+    /// Replicas that sleep until they are wanted again.
+    #[serde(skip_serializing_if = "WarmSpec::is_default")]
+    pub warm: WarmSpec,
 }
 
 impl Default for ScaleSpec {
@@ -318,6 +324,7 @@ impl Default for ScaleSpec {
             step_up: None,
             step_down: None,
             turns_an_hour: None,
+            warm: WarmSpec::default(),
         }
     }
 }

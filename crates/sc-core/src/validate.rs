@@ -56,6 +56,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     times(spec, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
+    scale::warm(&scale.warm, spec, &mut found);
     found.0
 }
 

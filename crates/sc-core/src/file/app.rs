@@ -1,6 +1,10 @@
 //! One `[app.NAME]`.
 
-use super::{FileApp, LocalFile, binary_target, reader::Reader, scale::scale};
+use super::{
+    FileApp, LocalFile, binary_target,
+    reader::Reader,
+    scale::{scale, warm},
+};
 use crate::{
     names::Name,
     spec::{
@@ -37,7 +41,13 @@ pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
         volumes: app.texts("volumes").unwrap_or_default(),
     };
     let table = app.table("scale");
-    let (scale, replicas) = table.map(|t| finish(t, scale)).unwrap_or((None, None));
+    let (mut scale, replicas) = table.map(|t| finish(t, scale)).unwrap_or((None, None));
+    if let Some(warm) = app.table("warm").map(|t| finish(t, warm)) {
+        match &mut scale {
+            Some(scale) => scale.warm = warm,
+            None => app.error("warm", "`warm` needs a `max` in `scale`: with that sc chooses the count"),
+        }
+    }
     report(app, &spec, scale.as_ref());
     let name = Name::new("unnamed").ok()?;
     Some(FileApp { name, spec, uploads, scale, replicas })

@@ -1,10 +1,11 @@
-//! `[app.NAME.scale]`: bounds, objective, policies.
+//! `[app.NAME.scale]`: bounds, objective, policies; `[app.NAME.warm]`: what sleeps.
 
 use super::reader::Reader;
 use crate::{
     scaling::{BUDGET, ObjectiveSpec, PolicySpec, Resource},
     spec::ScaleSpec,
-    units::parse_duration,
+    units::{parse_duration, parse_size},
+    warm::WarmSpec,
 };
 
 /// `replicas = 3`, or bounds within which the scaler decides: `max` alone is enough.
@@ -36,9 +37,20 @@ pub(super) fn scale(table: &Reader<'_>) -> (Option<ScaleSpec>, Option<u32>) {
         step_up: table.number("step_up", 1..=u32::MAX),
         step_down: table.number("step_down", 1..=u32::MAX),
         turns_an_hour: table.number("turns_an_hour", 0..=60),
+        warm: default.warm,
     };
     // A fixed count is where a new app begins, no bound: an app that exists keeps the count it has.
     (auto.then_some(spec), replicas)
+}
+
+/// `size = 2`, and for how long and within how much memory.
+pub(super) fn warm(table: &Reader<'_>) -> WarmSpec {
+    let default = WarmSpec::default();
+    WarmSpec {
+        size: table.number("size", 0..=u32::MAX).unwrap_or(default.size),
+        for_ms: table.parsed("pause_for", parse_duration).unwrap_or(default.for_ms),
+        memory: table.parsed("memory", parse_size),
+    }
 }
 
 /// The quantiles that can be named, with the budget each leaves.

@@ -2,7 +2,10 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{Probe, Source};
+use crate::{
+    spec::{Probe, Source},
+    warm::WarmSpec,
+};
 
 fn errors(text: &str) -> String {
     parse(text).expect_err("the file should be refused").to_string()
@@ -31,6 +34,10 @@ fn a_whole_file() {
         [app.shop.scale]
         max = 10
         cpu = "70%"
+        [app.shop.warm]
+        size = 2
+        pause_for = "5m"
+        memory = "128MiB"
 
         [app.worker]
         binary = "./bin/worker"
@@ -54,6 +61,7 @@ fn a_whole_file() {
     assert_eq!(shop.spec.resources.cpus, Some(0.5));
     assert_eq!(shop.spec.health.probe, Probe::Http { path: "/healthz".into() });
     let scale = shop.scale.as_ref().unwrap();
+    assert_eq!(scale.warm, WarmSpec { size: 2, for_ms: 300_000, memory: Some(128 << 20) });
     assert_eq!((scale.auto, scale.min, scale.max, scale.cpu), (true, 1, 10, Some(0.7)));
     assert_eq!(worker.spec.command, ["/app/worker", "--all"]);
     assert_eq!(
@@ -73,7 +81,7 @@ fn unknown_keys_and_wrong_types_are_shown_where_they_stand() {
     line 4, column 8: `port` is a whole number from 1 to 65535, not the text "80"
      4 | port = "80"
        |        ^^^^
-    line 5, column 1: unknown key `frobnicate`; known here: base, binary, command, deploy, drain, env, file, health, image, port, resources, route, scale, security, traffic, volumes
+    line 5, column 1: unknown key `frobnicate`; known here: base, binary, command, deploy, drain, env, file, health, image, port, resources, route, scale, security, traffic, volumes, warm
      5 | frobnicate = 1
        | ^^^^^^^^^^
     "#);
@@ -211,4 +219,15 @@ target = 1
      20 | url = "prometheus"
         |       ^^^^^^^^^^^^
     "##);
+}
+
+#[test]
+fn a_warm_pool_needs_what_it_is_reckoned_with() {
+    let app = "[app.web]\nimage = \"web\"\n";
+    assert!(errors(&format!("{app}port = 80\n[app.web.warm]\nsize = 1")).contains("needs a `max`"));
+    let scale = "[app.web.scale]\nmax = 3\n[app.web.warm]\nsize = 1\n";
+    assert!(errors(&format!("{app}{scale}")).contains("without a port"));
+    assert!(errors(&format!("{app}port = 80\n{scale}memory = \"1GiB\"")).contains("resources.memory"));
+    assert!(errors(&format!("{app}port = 80\n{scale}pause_for = \"10ms\"")).contains("between 1s and a year"));
+    assert!(parse(&format!("{app}port = 80\n{scale}")).is_ok());
 }

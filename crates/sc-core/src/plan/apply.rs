@@ -42,7 +42,9 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             }
         }),
         Action::Pause(replica) => with_replica(desired, replica, |record| {
-            record.intent = Intent::Pause;
+            if !matches!(record.intent, Intent::Pause { .. }) {
+                record.intent = Intent::Pause { since_ms: now };
+            }
             record.ready_ms = None;
         }),
         Action::Wake(replica) => with_replica(desired, replica, |record| {

@@ -26,6 +26,7 @@ mod phase9_clean;
 pub mod ranges;
 mod snapshot;
 mod view;
+mod warm;
 
 pub use action::{Action, Plan, Why};
 pub use commands::{Refused, replace_one, stop_one};

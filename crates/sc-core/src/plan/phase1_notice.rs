@@ -15,7 +15,7 @@ pub(super) fn notice(view: &View) -> Steps {
     for (id, replica) in view.replicas() {
         let Some(seen) = view.observed.seen(&replica.node, &id) else { continue };
         let restarts = seen.restarts;
-        let stays = matches!(replica.intent, Intent::Run | Intent::Pause);
+        let stays = matches!(replica.intent, Intent::Run | Intent::Pause { .. });
         // One that is made and not started yet counts as seen from its start on, which is no restart then.
         if stays && replica.seen_ms.is_none() && seen.run != Run::Created {
             steps.push((Action::MarkSeen { replica: id.clone(), restarts }, "the engine has it".to_owned()));

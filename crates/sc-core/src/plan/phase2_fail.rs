@@ -34,7 +34,7 @@ struct Failure {
 }
 
 fn failure(view: &View, id: &ReplicaId, replica: &Replica) -> Option<Failure> {
-    if !matches!(replica.intent, Intent::Run | Intent::Pause) {
+    if !matches!(replica.intent, Intent::Run | Intent::Pause { .. }) {
         return None;
     }
     let (cause, counts) = match view.life(id, replica) {

@@ -4,6 +4,7 @@
 //!   count, of which new ones count once they have settled. So a rollout never has fewer ready ones than before.
 //! - Above the count: those still starting first, then the newest. The oldest have warm caches, and the newest hold the
 //!   fewest long-lived connections, so they drain soonest.
+//! - Paused ones of another version, of an app that is stopped, above what may sleep, or asleep for too long.
 //! - Sick ones: when enough others are ready. Else (all of them failed their probes at once, say) only after
 //!   `health.start_ms` more, one at a time, when no replacement is on its way and the app's back-off is over: they may
 //!   well recover, and killing all would make certain that nobody serves.
@@ -14,11 +15,9 @@ use super::{
     Action, Stage, Steps,
     phase2_fail::{crash, late},
     view::View,
+    warm,
 };
-use crate::{
-    names::ReplicaId,
-    records::{Intent, Replica},
-};
+use crate::{names::ReplicaId, records::Replica};
 
 pub(super) fn reduce(view: &View) -> Steps {
     let mut steps = old(view);
@@ -58,7 +57,7 @@ fn surplus(view: &View) -> Steps {
     healthy.into_iter().take(above).map(|(id, replica)| drain(view, id, replica, why.clone())).collect()
 }
 
-fn surplus_why(view: &View) -> String {
+pub(super) fn surplus_why(view: &View) -> String {
     match (view.app.app.deleting, view.app.app.stopped, view.app.want()) {
         (true, ..) => "the app is being removed".to_owned(),
         (_, true, _) => "the app is stopped".to_owned(),
@@ -68,10 +67,8 @@ fn surplus_why(view: &View) -> String {
 
 /// Paused ones that nobody will wake.
 fn asleep(view: &View) -> Steps {
-    let awake = !view.app.app.stopped && !view.app.app.deleting;
-    let paused = view.replicas().filter(|(_, r)| r.intent == Intent::Pause && view.knows(r));
-    let useless = paused.filter(|(_, replica)| !awake || !view.app.is_current(replica));
-    useless.map(|(id, replica)| drain(view, id, replica, surplus_why(view))).collect()
+    let useless = warm::useless(view).into_iter().filter(|(_, replica, _)| view.knows(replica));
+    useless.map(|(id, replica, why)| drain(view, id, replica, why)).collect()
 }
 
 fn sick(view: &View) -> Steps {

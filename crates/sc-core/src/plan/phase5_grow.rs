@@ -12,11 +12,12 @@ use std::{
 use super::{
     Action, Addressing, Stage, Steps, ranges,
     view::{Life, View},
+    warm,
 };
 use crate::{
     names::{Name, ReplicaId},
     observed::Node,
-    records::{Intent, Subnet, key},
+    records::{Subnet, key},
 };
 
 pub(super) fn grow(view: &View) -> Steps {
@@ -26,7 +27,8 @@ pub(super) fn grow(view: &View) -> Steps {
         return steps;
     }
     let why = format!("{} wanted", view.app.want());
-    let back = resumable(view).into_iter().map(Action::Resume).chain(wakeable(view).into_iter().map(Action::Wake));
+    let back =
+        resumable(view).into_iter().map(Action::Resume).chain(warm::wakeable(view).into_iter().map(Action::Wake));
     for action in back.take(missing) {
         steps.push((action, why.clone()));
         missing -= 1;
@@ -58,21 +60,7 @@ fn occupying(view: &View) -> usize {
 
 /// Draining ones that can serve on, the oldest first.
 fn resumable(view: &View) -> Vec<ReplicaId> {
-    let sound = view.replicas().filter(|(id, replica)| {
-        let drains = matches!(replica.intent, Intent::Drain { failed: false, .. });
-        let passes = view.probe(id).is_none_or(|probe| probe.ok);
-        let runs = view.life(id, replica) == Life::Running;
-        drains && passes && runs && replica.ready_ms.is_some() && view.app.is_current(replica)
-    });
-    sound.map(|(id, _)| id).collect()
-}
-
-fn wakeable(view: &View) -> Vec<ReplicaId> {
-    let asleep = view.replicas().filter(|(id, replica)| {
-        let there = matches!(view.life(id, replica), Life::Paused | Life::Running);
-        replica.intent == Intent::Pause && there && view.app.is_current(replica)
-    });
-    asleep.map(|(id, _)| id).collect()
+    view.replicas().filter(|(id, replica)| view.is_sound(id, replica)).map(|(id, _)| id).collect()
 }
 
 fn starts(view: &View, count: usize, why: &str) -> Steps {

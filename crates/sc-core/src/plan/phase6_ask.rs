@@ -22,7 +22,7 @@ fn again(view: &View, id: ReplicaId, replica: &Replica) -> Option<(Action, Strin
         }
         (Intent::Run, Life::Created) => Some((Action::StartAgain(id), "it was made but not started".to_owned())),
         (Intent::Run, Life::Paused) => Some((Action::Wake(id), "it shall run and is paused".to_owned())),
-        (Intent::Pause, Life::Running) => Some((Action::Pause(id), "it shall sleep and runs".to_owned())),
+        (Intent::Pause { .. }, Life::Running) => Some((Action::Pause(id), "it shall sleep and runs".to_owned())),
         _ => None,
     }
 }

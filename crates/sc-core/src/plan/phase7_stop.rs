@@ -1,32 +1,39 @@
-//! Phase 7: stop what has drained, forget what is gone.
+//! Phase 7: stop what has drained, or let it sleep; forget what is gone.
 //!
 //! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose
 //! lease ended lately, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
-//! passed. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
+//! passed. In the second case, and where the app keeps warm replicas (see [`super::warm`]), it is paused instead. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
 
 use super::{
     Action, Steps,
     phase0_meet::{DRAINS_WAIT_MS, all_report},
     view::{Life, View},
+    warm,
 };
 use crate::{
     names::ReplicaId,
-    records::{Intent, UnixMs},
+    records::{Intent, Replica, UnixMs},
 };
 
 pub(super) fn stop(view: &View) -> Steps {
     let mut steps = Steps::new();
+    let mut beds = warm::room(view);
     for (id, replica) in view.leaving() {
         let life = view.life(&id, replica);
         if life == Life::Unknown {
             continue;
         }
         let stops = match &replica.intent {
+            Intent::Drain { why, .. } if beds > 0 && may_sleep(view, &id, replica) => {
+                beds -= 1;
+                steps.push((Action::Pause(id), format!("{why}; it is idle")));
+                continue;
+            }
             Intent::Drain { deadline_ms, why, .. } => {
                 done(view, &id, life, *deadline_ms).map(|how| format!("{why}; {how}"))
             }
             Intent::Stop { why } => Some(why.clone()),
-            Intent::Run | Intent::Pause => None,
+            Intent::Run | Intent::Pause { .. } => None,
         };
         let Some(why) = stops else { continue };
         let was_stopping = matches!(replica.intent, Intent::Stop { .. });
@@ -38,6 +45,11 @@ pub(super) fn stop(view: &View) -> Steps {
         }
     }
     steps
+}
+
+/// Whether it is sound and has really drained: frozen in the middle of a request, it would never answer it.
+fn may_sleep(view: &View, id: &ReplicaId, replica: &Replica) -> bool {
+    view.is_sound(id, replica) && !view.is_listed(id) && is_idle(view, id)
 }
 
 /// Why a draining replica may be stopped now.

@@ -80,6 +80,14 @@ impl<'a> View<'a> {
         self.replicas().filter(|(_, replica)| matches!(replica.intent, Intent::Drain { .. } | Intent::Stop { .. }))
     }
 
+    /// Whether it drains only because it is not wanted: it served well until then, and could again.
+    pub(super) fn is_sound(&self, id: &ReplicaId, replica: &Replica) -> bool {
+        let drains = matches!(replica.intent, Intent::Drain { failed: false, .. });
+        let passes = self.probe(id).is_none_or(|probe| probe.ok);
+        let runs = self.life(id, replica) == Life::Running;
+        drains && passes && runs && replica.ready_ms.is_some() && self.app.is_current(replica)
+    }
+
     pub(super) fn life(&self, id: &ReplicaId, replica: &Replica) -> Life<'a> {
         let Some(Node::Known { replicas, .. }) = self.observed.nodes.get(&replica.node) else { return Life::Unknown };
         match replicas.get(id).map(|seen| &seen.run) {

@@ -4,7 +4,8 @@ use super::{Found, LONGEST_MS};
 use crate::{
     cron::{Cron, DAYS_MAX},
     scaling::PolicySpec,
-    spec::ScaleSpec,
+    spec::{AppSpec, ScaleSpec},
+    warm::WarmSpec,
 };
 
 /// The most policies of one app.
@@ -39,6 +40,9 @@ pub(super) fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
     if scale.step_up == Some(0) || scale.step_down == Some(0) {
         found.add("scale", "a step of 0 replicas would never get anywhere; to hold the count, use `sc scale --pause`");
     }
+    if scale.warm.for_ms > LONGEST_MS || scale.warm.for_ms < 1_000 {
+        found.add("warm.pause_for", "give a time between 1s and a year");
+    }
     if scale.policies.len() > POLICIES_MAX {
         found.add("scale.policy", &format!("at most {POLICIES_MAX} policies"));
     }
@@ -46,6 +50,16 @@ pub(super) fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
         for (key, what) in wrong(policy, scale) {
             found.add(&format!("scale.policy.{i}.{key}"), &what);
         }
+    }
+}
+
+/// What of an app may not sleep.
+pub(super) fn warm(warm: &WarmSpec, spec: &AppSpec, found: &mut Found) {
+    if warm.size > 0 && spec.port.is_none() {
+        found.add("warm", "an app without a port works unasked: nobody could tell when it may be frozen");
+    }
+    if warm.memory.is_some() && spec.resources.memory.is_none() {
+        found.add("warm.memory", "a budget is reckoned with each replica's limit: give the app's resources.memory too");
     }
 }
 

@@ -531,21 +531,6 @@ fn a_stopped_app_keeps_its_records_and_starts_again() {
 }
 
 #[test]
-fn a_paused_replica_is_woken_before_one_is_started() {
-    let (mut world, web) = settled(2);
-    let id = ReplicaId::new(&web, 2);
-    world.scale(&web, 1);
-    world.edit::<Replica>(&key::replica(&id), |replica| (replica.intent, replica.ready_ms) = (Intent::Pause, None));
-    insta::assert_snapshot!(world.next_steps(), @"Pause(web-2): it shall sleep and runs");
-    world.converge(25, 5);
-    assert_eq!(world.listed(&web), [1]);
-    world.scale(&web, 2);
-    insta::assert_snapshot!(world.next_steps(), @"Wake(web-2): 2 wanted");
-    world.converge(25, 5);
-    assert_eq!(world.listed(&web), [1, 2]);
-}
-
-#[test]
 fn a_foreign_edit_of_the_routes_is_put_right() {
     let (mut world, web) = settled(1);
     let right = world.store[&key::routes(&web)].0.clone();

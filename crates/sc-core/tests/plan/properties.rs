@@ -8,6 +8,7 @@ use sc_core::{
     plan::{Addressing, Desired},
     records::{App, Intent, Rollout, Scale, key},
     routes,
+    warm::WarmSpec,
 };
 
 /// Something that happens to the world. Replicas are chosen by a number, counted round.
@@ -23,6 +24,7 @@ enum Event {
     Deploy(usize, Program, u32),
     Scale(usize, u32),
     SetMax(usize, u32),
+    Warm(usize, u32, u64),
     Stop(usize, bool),
     Restart(usize),
     Remove(usize),
@@ -55,6 +57,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..3_usize, program(), 0..6_u32).prop_map(|(a, p, w)| Deploy(a, p, w)),
         3 => (0..3_usize, 0..8_u32).prop_map(|(a, w)| Scale(a, w)),
         1 => (0..3_usize, 1..8_u32).prop_map(|(a, m)| SetMax(a, m)),
+        1 => (0..3_usize, 0..4_u32, prop_oneof![Just(20_000_u64), Just(86_400_000)]).prop_map(|(a, n, ms)| Warm(a, n, ms)),
         1 => (0..3_usize, any::<bool>()).prop_map(|(a, s)| Stop(a, s)),
         1 => (0..3_usize).prop_map(Restart),
         1 => (0..3_usize).prop_map(Remove),
@@ -117,6 +120,9 @@ fn happen(world: &mut World, event: &Event) {
             }
         }
         Event::SetMax(n, max) => edit(world, n, |app| app.scale.max = max),
+        Event::Warm(n, size, for_ms) => {
+            edit(world, n, |app| app.scale.warm = WarmSpec { size, for_ms, memory: None });
+        }
         Event::Stop(n, stopped) => edit(world, n, |app| app.stopped = stopped),
         Event::Restart(n) => {
             let now = world.now;
@@ -177,8 +183,11 @@ fn assert_converged(world: &World) {
     let mut replicas = 0;
     for (id, app) in &desired.apps {
         let want = app.want() as usize;
-        replicas += want;
-        assert_eq!(app.replicas.len(), want, "{id}: {:#?}", app.replicas);
+        let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
+        replicas += want + asleep;
+        assert_eq!(app.replicas.len(), want + asleep, "{id}: {:#?}", app.replicas);
+        let (size, max) = (app.app.scale.warm.size as usize, app.app.scale.max as usize);
+        assert!(asleep <= size && asleep + want <= max.max(want), "{id}: {asleep} sleep");
         assert_eq!(world.ready(id), want, "{id}");
         assert!(app.replicas.values().all(|replica| app.is_current(replica)), "{id}");
         let listens = app.spec().unwrap().port.is_some();

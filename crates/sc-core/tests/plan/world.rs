@@ -279,7 +279,11 @@ impl World {
     }
 
     fn probe(&mut self) {
-        for (id, seen) in &self.containers {
+        let desired = self.desired();
+        // Only those that shall run are probed.
+        let runs = |id: &ReplicaId| desired.replica(id).is_some_and(|replica| replica.intent == Intent::Run);
+        self.probes.retain(|id, _| runs(id));
+        for (id, seen) in self.containers.iter().filter(|(id, _)| runs(id)) {
             let running = matches!(seen.run, Run::Running { .. });
             let ok = running && self.program(id, seen.version) == Program::Good && !self.sick.contains(id);
             let before = self.probes.get(id).map_or(0, |probe| probe.failures);
@@ -316,17 +320,21 @@ impl World {
             assert!(self.engine_answers, "{action:?} with a hung engine");
             assert!(!desired.left_alone.contains_key(&replica.app), "{action:?} of an app left alone");
         }
-        let Action::Stop(id) = action else { return };
+        let (Action::Stop(id) | Action::Pause(id)) = action else { return };
+        let sleeps = matches!(action, Action::Pause(_));
         let Some(Replica { intent: Intent::Drain { deadline_ms, failed: false, .. }, .. }) = desired.replica(id) else {
             return;
         };
         let alive = self.containers.get(id).is_some_and(|seen| matches!(seen.run, Run::Running { .. }));
-        if alive && self.now < *deadline_ms {
+        if alive && (sleeps || self.now < *deadline_ms) {
             let lists = |table: &BTreeMap<AppId, AppRoutes>| {
                 table.values().flat_map(|routes| &routes.backends).any(|backend| backend.replica == *id)
             };
-            assert_eq!(self.in_flight.get(id).copied().unwrap_or(0), 0, "{id} is stopped while it works");
-            assert!(!self.proxies.values().any(|(_, table)| lists(table)), "{id} is stopped while a proxy knows it");
+            assert_eq!(self.in_flight.get(id).copied().unwrap_or(0), 0, "{id} is stopped or frozen while it works");
+            assert!(
+                !self.proxies.values().any(|(_, table)| lists(table)),
+                "{id} is stopped or frozen while a proxy knows it"
+            );
         }
     }
 

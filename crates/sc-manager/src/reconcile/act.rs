@@ -14,7 +14,7 @@ use std::{
 use sc_core::{
     AppId, ReplicaId,
     plan::{Action, Addressing, Desired},
-    records::{Level, key},
+    records::{Intent, Level, key},
     spec::AppSpec,
 };
 use sc_engine::{EngineError, NetworkSpec, StartSpec};
@@ -128,6 +128,8 @@ struct State {
     networks_gone: BTreeMap<u32, AppId>,
     /// Replicas whose start succeeded here.
     started: BTreeSet<ReplicaId>,
+    /// Replicas that were woken here.
+    woken: BTreeSet<ReplicaId>,
 }
 
 struct Failed {
@@ -149,11 +151,14 @@ impl Acts {
         lock(&self.state).failures.retain(|_, failed| failed.not_before + 10 * PAUSE.1 > now);
     }
 
-    /// The replicas whose start succeeded here and that were not seen yet.
+    /// The replicas whose start succeeded here and that were not seen yet, and those woken here and not ready yet: they may
+    /// be probed before the engine is looked at.
     pub fn started(&self, desired: &Desired) -> BTreeSet<ReplicaId> {
         let mut state = lock(&self.state);
         state.started.retain(|id| desired.replica(id).is_some_and(|record| record.seen_ms.is_none()));
-        state.started.clone()
+        let wakes = |r: &sc_core::records::Replica| r.intent == Intent::Run && r.ready_ms.is_none();
+        state.woken.retain(|id| desired.replica(id).is_some_and(wakes));
+        state.started.union(&state.woken).cloned().collect()
     }
 
     /// Tells of a replica that failed, once its last lines are there.
@@ -310,6 +315,7 @@ impl Task {
         state.failures.remove(&self.call.subject);
         match (&self.call.what, &self.call.subject) {
             (What::Start(_), Subject::Replica(replica)) => drop(state.started.insert(replica.clone())),
+            (What::Wake, Subject::Replica(replica)) => drop(state.woken.insert(replica.clone())),
             (What::RemoveNetwork { subnet: Some(subnet) }, Subject::Network(app)) => {
                 state.networks_gone.insert(*subnet, app.clone());
             }

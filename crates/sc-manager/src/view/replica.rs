@@ -16,7 +16,7 @@ pub fn state_of_record(replica: &Replica) -> &'static str {
         // It has run before: the engine has seen it, and it has to prove itself again.
         (Intent::Run, None) if replica.unready_ms > replica.created_ms => "unready",
         (Intent::Run, None) => "starting",
-        (Intent::Pause, _) => "paused",
+        (Intent::Pause { .. }, _) => "paused",
         (Intent::Drain { .. }, _) => "draining",
         (Intent::Stop { .. }, _) => "stopping",
     }
@@ -51,9 +51,16 @@ pub(super) fn state(world: &World, observed: &Observed, id: &ReplicaId, replica:
     match &replica.intent {
         Intent::Drain { why, deadline_ms, .. } => (by_record, leaving(world, id, why, *deadline_ms)),
         Intent::Stop { why } => (by_record, format!("stopping: {why}")),
-        Intent::Pause => (by_record, String::new()),
+        Intent::Pause { since_ms } => (by_record, asleep(world, id, *since_ms)),
         Intent::Run => running(world, observed, id, replica, by_record),
     }
+}
+
+fn asleep(world: &World, id: &ReplicaId, since_ms: u64) -> String {
+    let desired = world.desired();
+    let for_ms = desired.and_then(|desired| desired.apps.get(&id.app).map(|app| app.app.scale.warm.for_ms));
+    let left = since_ms.saturating_add(for_ms.unwrap_or(0)).saturating_sub(world.now_ms()).div_ceil(1_000);
+    format!("warm: woken when it is wanted; stopped in {left} s otherwise")
 }
 
 fn leaving(world: &World, id: &ReplicaId, why: &str, deadline_ms: u64) -> String {

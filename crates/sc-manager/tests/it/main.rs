@@ -13,5 +13,6 @@ mod loop_lead;
 mod loop_rollout;
 mod loop_scale;
 mod loop_scaler;
+mod loop_warm;
 mod odd_store;
 mod server;

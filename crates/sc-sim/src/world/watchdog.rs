@@ -185,7 +185,7 @@ impl State {
         let Ok(record) = sc_core::records::read::<Replica>(key, value) else { return };
         match record.intent {
             Intent::Drain { deadline_ms, failed, .. } => drop(self.drains.insert(id, (deadline_ms, failed))),
-            Intent::Run | Intent::Pause => drop(self.drains.remove(&id)),
+            Intent::Run | Intent::Pause { .. } => drop(self.drains.remove(&id)),
             Intent::Stop { .. } => {}
         }
     }

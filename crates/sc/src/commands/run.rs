@@ -14,6 +14,7 @@ use sc_core::{
     },
     units::parse_size,
     validate::validate,
+    warm::WarmSpec,
 };
 
 use super::note;
@@ -100,6 +101,10 @@ pub(crate) struct Args {
     /// Let sc choose: at most so many; enough to autoscale
     #[arg(long, value_name = "N", help_heading = "Count")]
     max: Option<u32>,
+
+    /// Keep up to so many replicas that are not needed now frozen, to be woken in milliseconds (for 10 minutes)
+    #[arg(long, value_name = "N", requires = "max", help_heading = "Count")]
+    warm: Option<u32>,
 
     /// GET this path must answer 200 to 399
     #[arg(long, value_name = "PATH", group = "probe", help_heading = "Health")]
@@ -243,7 +248,9 @@ fn meaning(args: &Args) -> anyhow::Result<(Deploy, Vec<LocalFile>)> {
         },
         volumes: args.volume.clone(),
     };
-    let scale = args.max.map(|max| ScaleSpec { min: args.min.unwrap_or(1), max, auto: true, ..ScaleSpec::default() });
+    let warm = WarmSpec { size: args.warm.unwrap_or(0), ..WarmSpec::default() };
+    let bounds = |max| ScaleSpec { min: args.min.unwrap_or(1), max, auto: true, warm, ..ScaleSpec::default() };
+    let scale = args.max.map(bounds);
     let note = note::of_this_command();
     Ok((Deploy { spec, scale, replicas: args.replicas, note, create_only: args.create_only }, files))
 }

@@ -38,6 +38,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     max: Option<u32>,
 
+    /// Keep up to so many replicas that are not needed now frozen, to be woken in milliseconds; 0: none
+    #[arg(long, value_name = "N")]
+    warm: Option<u32>,
+
     /// Keep sc from changing the count for so long; 0 ends that
     #[arg(long, value_name = "TIME", value_parser = times::millis)]
     pause: Option<u64>,
@@ -63,7 +67,8 @@ fn wish(text: &str) -> Result<(AppId, Option<u32>), String> {
 
 /// Sets counts.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
-    let options = args.auto || args.min.is_some() || args.max.is_some() || args.pause.is_some();
+    let bounds = args.auto || args.min.is_some() || args.max.is_some();
+    let options = bounds || args.warm.is_some() || args.pause.is_some();
     if let Some((app, _)) = args.apps.iter().find(|(_, count)| count.is_none() && !options) {
         return Err(exit::usage(format!("how many replicas of {app}?\n  → {app}=3, or {app} --auto --max 10")));
     }
@@ -88,7 +93,15 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
 }
 
 fn request(args: &Args, count: Option<u32>) -> SetScale {
-    SetScale { count, auto: args.auto, min: args.min, max: args.max, pause_ms: args.pause, dry_run: args.dry_run }
+    SetScale {
+        count,
+        auto: args.auto,
+        min: args.min,
+        max: args.max,
+        warm: args.warm,
+        pause_ms: args.pause,
+        dry_run: args.dry_run,
+    }
 }
 
 async fn dry(client: &Client, accepted: &Accepted, args: &Args, count: Option<u32>) -> anyhow::Result<String> {

@@ -1,0 +1,201 @@
+//! What the plan does with warm replicas.
+
+use crate::world::{Program, World, app_id, networks, route, spec};
+use sc_core::{
+    AppId, ReplicaId,
+    observed::{Exit, Run},
+    records::{App, Intent, Replica, key},
+    spec::AppSpec,
+    warm::WarmSpec,
+};
+
+fn app_spec() -> AppSpec {
+    AppSpec { routes: vec![route("web.example")], ..spec(Some(80)) }
+}
+
+fn warm(world: &mut World, web: &AppId, warm: WarmSpec) {
+    world.edit::<App>(&key::app(web), |app| app.scale.warm = warm);
+}
+
+/// Three replicas serve, two of which are taken away.
+fn scaled_in(size: u32) -> (World, AppId) {
+    let (mut world, web) = (World::new(networks()), app_id("web"));
+    world.deploy(&web, app_spec(), 3, Program::Good);
+    warm(&mut world, &web, WarmSpec { size, ..WarmSpec::default() });
+    world.converge(25, 20);
+    world.scale(&web, 1);
+    world.converge(25, 20);
+    (world, web)
+}
+
+fn asleep(world: &World, web: &AppId) -> Vec<u64> {
+    let sleeps = |(_, replica): &(&u64, &Replica)| matches!(replica.intent, Intent::Pause { .. });
+    world.desired().apps[web].replicas.iter().filter(sleeps).map(|(n, _)| *n).collect()
+}
+
+fn frozen(world: &World) -> usize {
+    world.containers.values().filter(|seen| seen.run == Run::Paused).count()
+}
+
+#[test]
+fn what_scale_in_takes_away_is_frozen_and_woken_again() {
+    let (mut world, web) = scaled_in(2);
+    assert_eq!((asleep(&world, &web), frozen(&world)), (vec![2, 3], 2));
+    assert_eq!(world.listed(&web), [1]);
+    world.scale(&web, 4);
+    insta::assert_snapshot!(world.next_steps(), @r#"
+    Wake(web-2): 4 wanted
+    Wake(web-3): 4 wanted
+    Start { replica: web-4, version: 1, node: "here", addr: 10.213.1.6:80 }: 4 wanted
+    "#);
+    world.pass(usize::MAX);
+    assert_eq!(world.listed(&web), [1], "one that was woken has to answer first");
+    world.converge(25, 20);
+    assert_eq!(world.listed(&web), [1, 2, 3, 4]);
+    assert_eq!(frozen(&world), 0);
+}
+
+#[test]
+fn without_a_warm_pool_nothing_sleeps() {
+    let (world, web) = scaled_in(0);
+    assert_eq!(world.desired().apps[&web].replicas.len(), 1);
+    assert_eq!(world.containers.len(), 1);
+}
+
+#[test]
+fn the_pool_is_bounded_by_its_size_and_by_its_memory() {
+    let (mut world, web) = scaled_in(1);
+    assert_eq!(asleep(&world, &web), [2]);
+    warm(&mut world, &web, WarmSpec { size: 5, memory: Some(1 << 20), ..WarmSpec::default() });
+    insta::assert_snapshot!(world.next_steps(), @r"
+    Drain { replica: web-2, deadline_ms: 1030175 }: at most 0 may sleep
+    Stop(web-2): at most 0 may sleep; it is idle
+    ");
+    let resources = |memory| sc_core::spec::Resources { memory, ..Default::default() };
+    let spec = WarmSpec { size: 5, memory: Some(300), ..WarmSpec::default() };
+    assert_eq!([None, Some(100), Some(1), Some(301)].map(|limit| spec.most(&resources(limit))), [0, 3, 5, 0]);
+}
+
+#[test]
+fn it_drains_before_it_sleeps_and_one_out_of_time_is_stopped() {
+    let (mut world, web) = (World::new(networks()), app_id("web"));
+    world.deploy(&web, app_spec(), 2, Program::Good);
+    warm(&mut world, &web, WarmSpec { size: 2, ..WarmSpec::default() });
+    world.converge(25, 20);
+    let busy = ReplicaId::new(&web, 2);
+    world.in_flight.insert(busy.clone(), 1);
+    world.scale(&web, 1);
+    for _ in 0..5 {
+        world.tick(25);
+        world.pass(usize::MAX);
+    }
+    assert!(matches!(world.desired().replica(&busy).unwrap().intent, Intent::Drain { .. }));
+    world.tick(60_000);
+    insta::assert_snapshot!(world.next_steps(), @"Stop(web-2): 1 wanted; its time to drain is over");
+}
+
+#[test]
+fn one_that_nobody_needs_is_stopped_after_its_time() {
+    let (mut world, web) = scaled_in(2);
+    world.tick(599_000);
+    insta::assert_snapshot!(world.next_steps(), @"");
+    world.tick(1_000);
+    insta::assert_snapshot!(world.next_steps(), @r"
+    Drain { replica: web-2, deadline_ms: 1630150 }: it slept for 600 s and was not needed
+    Drain { replica: web-3, deadline_ms: 1630150 }: it slept for 600 s and was not needed
+    Stop(web-2): it slept for 600 s and was not needed; it is idle
+    Stop(web-3): it slept for 600 s and was not needed; it is idle
+    ");
+    world.converge(25, 20);
+    assert_eq!(world.containers.len(), 1);
+}
+
+#[test]
+fn the_last_one_sleeps_too_and_is_woken_by_the_first_want() {
+    let (mut world, web) = scaled_in(2);
+    world.scale(&web, 0);
+    world.converge(25, 20);
+    assert_eq!(asleep(&world, &web), [2, 3], "the pool was full: the third is gone");
+    world.scale(&web, 1);
+    insta::assert_snapshot!(world.next_steps(), @"Wake(web-2): 1 wanted");
+}
+
+#[test]
+fn a_new_version_a_restart_a_stop_and_a_removal_leave_none_asleep() {
+    type Change = fn(&mut World, &AppId);
+    let changes: [(&str, Change); 5] = [
+        ("version", |world, web| {
+            let mut new = app_spec();
+            new.env.insert("NEW".to_owned(), "1".to_owned());
+            world.deploy(web, new, 0, Program::Good);
+        }),
+        ("restart", |world, web| world.edit::<App>(&key::app(web), |app| app.restart += 1)),
+        ("stop", |world, web| world.edit::<App>(&key::app(web), |app| app.stopped = true)),
+        ("removal", |world, web| world.edit::<App>(&key::app(web), |app| app.deleting = true)),
+        ("max", |world, web| world.edit::<App>(&key::app(web), |app| app.scale.max = 1)),
+    ];
+    for (what, change) in changes {
+        let (mut world, web) = scaled_in(2);
+        change(&mut world, &web);
+        world.converge(25, 40);
+        assert_eq!(frozen(&world), 0, "{what}");
+        assert!(world.containers.len() <= 1, "{what}: {:?}", world.containers);
+    }
+}
+
+#[test]
+fn a_warm_one_takes_the_place_of_one_that_died() {
+    let (mut world, web) = scaled_in(2);
+    let exit = Exit { code: 137, oom: true, error: String::new(), at_ms: world.now };
+    world.containers.get_mut(&ReplicaId::new(&web, 1)).unwrap().run = Run::Exited(exit);
+    insta::assert_snapshot!(world.next_steps().lines().last().unwrap(), @"Wake(web-2): 1 wanted");
+    world.converge(25, 20);
+    assert_eq!((world.listed(&web), asleep(&world, &web)), (vec![2], vec![3]));
+}
+
+#[test]
+fn one_that_dies_in_its_sleep_is_no_crash_of_the_app() {
+    let (mut world, web) = scaled_in(1);
+    let exit = Exit { code: 137, oom: true, error: String::new(), at_ms: world.now };
+    world.containers.get_mut(&ReplicaId::new(&web, 2)).unwrap().run = Run::Exited(exit);
+    world.converge(25, 20);
+    assert_eq!(world.app(&web).crash, None);
+    assert_eq!(world.containers.len(), 1);
+}
+
+#[test]
+fn a_call_lost_by_a_crash_is_made_again_either_way() {
+    let (mut world, web) = scaled_in(2);
+    let two = ReplicaId::new(&web, 2);
+    world.containers.get_mut(&two).unwrap().run = Run::Running { since_ms: world.now };
+    insta::assert_snapshot!(world.next_steps(), @"Pause(web-2): it shall sleep and runs");
+    world.converge(25, 20);
+    world.scale(&web, 2);
+    world.loses_calls = true;
+    world.tick(25);
+    world.pass(usize::MAX);
+    world.loses_calls = false;
+    world.tick(25);
+    insta::assert_snapshot!(world.next_steps(), @"Wake(web-2): it shall run and is paused");
+    world.converge(25, 20);
+    assert_eq!(world.listed(&web), [1, 2]);
+}
+
+#[test]
+fn one_that_does_not_answer_after_its_sleep_is_replaced() {
+    let (mut world, web) = scaled_in(1);
+    world.sick.insert(ReplicaId::new(&web, 2));
+    world.scale(&web, 2);
+    for _ in 0..40 {
+        world.tick(1_000);
+        world.pass(usize::MAX);
+        assert!(!world.listed(&web).contains(&2));
+    }
+    assert_eq!(world.listed(&web), [1, 4]);
+}
+
+#[test]
+fn a_record_of_a_sleeping_replica_without_its_time_can_be_read() {
+    let intent: Intent = serde_json::from_str(r#"{"do":"pause"}"#).unwrap();
+    assert_eq!(intent, Intent::Pause { since_ms: 0 });
+}
