@@ -96,7 +96,7 @@ fn it_drains_before_it_sleeps_and_one_out_of_time_is_stopped() {
 
 #[test]
 fn one_that_nobody_needs_is_stopped_after_its_time() {
-    let (mut world, web) = scaled_in(2);
+    let (mut world, _) = scaled_in(2);
     world.tick(599_000);
     insta::assert_snapshot!(world.next_steps(), @"");
     world.tick(1_000);

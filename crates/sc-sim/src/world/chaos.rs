@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sc_core::{AppId, ReplicaId, observed::Run, plan::DesiredApp, records::Rollout};
+use sc_core::{AppId, ReplicaId, observed::Run, plan::DesiredApp, records::Rollout, warm::WarmSpec};
 use sc_engine::fake::{Fake, FakeConfig};
 use sc_store::Memory;
 use tokio::time::{Instant, sleep, timeout};
@@ -340,7 +340,7 @@ impl Chaos {
 
     fn command(&mut self, app: &AppId) -> Command {
         let exists = self.watchdog.desired().apps.contains_key(app);
-        let kind = if exists { self.dice.below(20) } else { 0 };
+        let kind = if exists { self.dice.below(23) } else { 0 };
         match kind {
             0..4 => self.deploy(app, !exists),
             4..9 => Command::Scale(self.dice.between(0, 6) as u32),
@@ -348,6 +348,7 @@ impl Chaos {
             11..14 => Command::Start,
             14 => Command::Restart,
             15 => Command::Remove,
+            16..19 => Command::Warm(self.dice.between(0, 3) as u32),
             _ => {
                 let all: Vec<ReplicaId> = self.ground.fake.containers().into_keys().filter(|r| r.app == *app).collect();
                 let n = self.dice.pick(&all).map_or(1, |replica| replica.incarnation);
@@ -419,7 +420,9 @@ impl Chaos {
             failed.for_each(|text| self.trace.violation(&format!("a request failed: {text}")));
         }
         let sound = |app: &DesiredApp| app.spec().is_some_and(users::is_sound) && app.app.rollout == Rollout::Settled;
-        let restless = desired.apps.values().any(|app| app.app.scale.auto || !sound(app));
+        // An app that scales by itself lets replicas sleep only for moments, also after its scaler was turned off.
+        let dozes = |app: &DesiredApp| app.app.scale.warm.for_ms < WarmSpec::default().for_ms;
+        let restless = desired.apps.values().any(|app| app.app.scale.auto || dozes(app) || !sound(app));
         if !restless && self.trace.violations().is_empty() {
             self.stays_at_rest().await;
         }

@@ -13,9 +13,9 @@ use tokio_util::bytes::Bytes;
 
 use super::{life::Life, trace::Trace, users::BEHAVES};
 
-/// Hears of a stop before it happens.
+/// Hears of a stop, or of a freeze, before it happens.
 pub trait OnStop: Send + Sync + 'static {
-    /// This replica is about to be stopped.
+    /// This replica is about to be stopped or frozen.
     fn stopping(&self, who: &str, replica: &ReplicaId);
 }
 
@@ -99,6 +99,7 @@ impl Engine for EngineEdge {
 
     async fn pause(&self, replica: &ReplicaId) -> Result<(), EngineError> {
         self.life.point().await;
+        self.on_stop.stopping(&self.who, replica);
         self.told(format!("pause {replica}"), self.inner.pause(replica)).await
     }
 

@@ -17,6 +17,7 @@ use sc_core::{
     AppId, ReplicaId,
     plan::Desired,
     spec::{AppSpec, ScaleSpec},
+    warm::WarmSpec,
 };
 use sc_manager::{World, commands};
 
@@ -41,6 +42,8 @@ pub enum Command {
     },
     /// So many replicas.
     Scale(u32),
+    /// So many may sleep.
+    Warm(u32),
     /// Run nothing.
     Stop,
     /// Run again.
@@ -62,6 +65,8 @@ struct Belief {
     stopped: BTreeSet<bool>,
     /// Of an app that does not scale by itself.
     want: BTreeSet<u32>,
+    /// How many may sleep; empty: nobody said.
+    warm: BTreeSet<u32>,
     mark: BTreeSet<u64>,
     /// Deploys that do not behave: the app may have gone back from them.
     unsound: BTreeSet<u64>,
@@ -98,8 +103,9 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
     let one = |n: &u64| ReplicaId::new(app, *n);
     match command {
         Command::Deploy { mark, behaves, replicas, auto } => {
-            let scale =
-                auto.then(|| ScaleSpec { min: 1, max: 5, auto: true, hold_down_ms: 5_000, ..Default::default() });
+            let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None };
+            let bounds = ScaleSpec { min: 1, max: 5, auto: true, hold_down_ms: 5_000, warm, ..Default::default() };
+            let scale = auto.then_some(bounds);
             let replicas = (!auto).then_some(*replicas);
             let spec = spec(app, *mark, behaves);
             let request = Deploy { spec, scale, replicas, note: String::new(), create_only: false };
@@ -107,6 +113,10 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
         }
         Command::Scale(n) => {
             let request = SetScale { count: Some(*n), ..SetScale::default() };
+            commands::set_scale(world, app, &request).await
+        }
+        Command::Warm(n) => {
+            let request = SetScale { warm: Some(*n), ..SetScale::default() };
             commands::set_scale(world, app, &request).await
         }
         Command::Stop => commands::stop(world, app).await,
@@ -184,10 +194,13 @@ impl Belief {
                     // A new app, or perhaps one.
                     self.auto |= *auto;
                     self.want.insert(*replicas);
+                    self.warm.insert(0);
                     if self.exists.len() == 1 {
                         (self.auto, self.want) = (*auto, BTreeSet::from([*replicas]));
                         self.mark.clear();
                         self.stopped.clear();
+                        self.warm.clear();
+                        self.warm.insert(0);
                     }
                 } else {
                     self.auto |= *auto;
@@ -200,6 +213,7 @@ impl Belief {
                 }
             }
             Command::Scale(n) => set(&mut self.want, *n, sure),
+            Command::Warm(n) => set(&mut self.warm, *n, sure),
             Command::Stop => set(&mut self.stopped, true, sure),
             Command::Start => set(&mut self.stopped, false, sure),
             Command::Remove => set(&mut self.exists, false, sure),
@@ -227,6 +241,10 @@ impl Belief {
         }
         if !self.auto && !self.want.contains(&app.scale.want) {
             found.push(format!("{id} wants {}, may want: {:?}", app.scale.want, self.want));
+        }
+        let warm = app.app.scale.warm.size;
+        if !self.auto && !self.warm.is_empty() && !self.warm.contains(&warm) {
+            found.push(format!("{id} keeps {warm} warm, may keep: {:?}", self.warm));
         }
         let mark = app.spec().and_then(|spec| spec.env.get(MARK)).and_then(|mark| mark.parse().ok()).unwrap_or(0);
         let back = self.mark.intersection(&self.unsound).next().is_some();

@@ -125,9 +125,10 @@ impl Watchdog {
             found.push(format!("{id}: {:?}", app.app.rollout));
         }
         let ready: Vec<(&u64, &Replica)> = app.replicas.iter().filter(|(_, r)| is_ready(r)).collect();
-        if ready.len() != app.want() as usize || app.replicas.len() != ready.len() {
+        let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
+        if ready.len() != app.want() as usize || app.replicas.len() != ready.len() + asleep {
             let (have, all) = (ready.len(), app.replicas.len());
-            found.push(format!("{id} wants {} and has {have} ready of {all}", app.want()));
+            found.push(format!("{id} wants {} and has {have} ready of {all}, {asleep} sleep", app.want()));
         }
         let ready: Vec<ReplicaId> = ready.into_iter().map(|(n, _)| ReplicaId::new(id, *n)).collect();
         for replica in &ready {
@@ -208,7 +209,9 @@ impl OnStop for Watchdog {
             let (open, listed) = (proxy.in_flight(replica), proxy.backends(&replica.app).contains(replica));
             if open > 0 || listed {
                 let id = proxy.id();
-                let text = format!("{who} stops {replica} while {id} lists it ({listed}) or has {open} requests there");
+                let text = format!(
+                    "{who} stops or freezes {replica} while {id} lists it ({listed}) or has {open} requests there"
+                );
                 self.trace.violation(&text);
             }
         }
