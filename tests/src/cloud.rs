@@ -92,6 +92,16 @@ impl Cloud {
         cloud
     }
 
+    /// By plain processes with an embedded store, and replicas as containers: no images but the replicas' own.
+    pub async fn processes_on_docker() -> Self {
+        let mut cloud = Self::new(Parts::Process(Box::new(Processes { manager: None, proxy: None, etcd: None })));
+        cloud.engine = ["--engine", "docker", "--pool", &cloud.slot.pool()].map(str::to_owned).into();
+        cloud.resume_manager().await;
+        cloud.works().await;
+        cloud.resume_proxy().await;
+        cloud
+    }
+
     /// Only a manager, on Docker at an address of the test's choice (where there may be none, or something strange).
     pub async fn manager_on(docker_host: &str) -> Self {
         let mut cloud = Self::new(Parts::Process(Box::new(Processes { manager: None, proxy: None, etcd: None })));
@@ -128,6 +138,11 @@ impl Cloud {
     }
 
     /// Whether replicas are containers.
+    pub fn has_containers(&self) -> bool {
+        self.on_docker() || self.engine.iter().any(|word| word == "docker")
+    }
+
+    /// Whether all of it is containers.
     pub fn on_docker(&self) -> bool {
         matches!(self.parts, Parts::Docker)
     }
@@ -171,7 +186,7 @@ impl Cloud {
 
     /// The arguments that name the reference app as this engine takes it.
     pub fn matrix(&self) -> Vec<String> {
-        let words: Vec<String> = if self.on_docker() {
+        let words: Vec<String> = if self.has_containers() {
             vec!["--image".into(), "sc/matrix:0.1.0".into()]
         } else {
             vec!["--bin".into(), program("sc-matrix").display().to_string()]
@@ -202,15 +217,25 @@ impl Cloud {
 
     /// What really runs of an app, by asking Docker or the kernel and not sc: names and process or container ids.
     pub async fn really_running(&self, app: &str) -> Vec<(String, String)> {
-        let mut running: Vec<(String, String)> = if self.on_docker() {
+        self.really(app, "running").await
+    }
+
+    /// What is really frozen of an app: names and process or container ids.
+    pub async fn really_frozen(&self, app: &str) -> Vec<(String, String)> {
+        self.really(app, "paused").await
+    }
+
+    async fn really(&self, app: &str, state: &str) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = if self.has_containers() {
             let all = docker::replicas(&self.name, app).await;
-            all.into_iter().filter(|c| c.state == "running").map(|c| (format!("{app}-{}", c.replica), c.id)).collect()
+            all.into_iter().filter(|c| c.state == state).map(|c| (format!("{app}-{}", c.replica), c.id)).collect()
         } else {
             let replicas = processes_with(&format!("SC_APP={app}\0")).into_iter().filter(|pid| self.owns(*pid));
+            let replicas = replicas.filter(|pid| is_frozen(*pid) == (state == "paused"));
             replicas.filter_map(|pid| Some((environment(pid, "SC_REPLICA")?, pid.to_string()))).collect()
         };
-        running.sort();
-        running
+        all.sort();
+        all
     }
 
     /// Whether a process works for this installation: it, or one that it descends from, names its folder.
@@ -227,7 +252,7 @@ impl Cloud {
     /// # Panics
     /// When Docker refuses.
     pub async fn destroy(&self, id: &str) {
-        if self.on_docker() {
+        if self.has_containers() {
             docker(&["rm", "-f", id]).await.ok();
         } else {
             kill9(id.parse().expect("a process id"));
@@ -397,7 +422,8 @@ impl Drop for Cloud {
                     kill9(pid);
                 }
             }
-        } else {
+        }
+        if self.has_containers() {
             docker::forget(&self.name);
         }
     }
@@ -412,6 +438,12 @@ async fn kill(child: &mut Option<Child>) {
     if let Some(mut child) = child.take() {
         child.kill().await.expect("a process to be killed");
     }
+}
+
+/// Whether a process is stopped by a signal (proc(5), state `T`).
+fn is_frozen(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && line.contains("T (stopped)"))
 }
 
 /// A variable of a running process.

@@ -13,3 +13,4 @@ mod input;
 mod installing;
 mod proxy;
 mod scaling;
+mod warm;

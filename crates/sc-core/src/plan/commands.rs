@@ -34,8 +34,9 @@ pub fn stop_one(desired: &mut Desired, id: &ReplicaId, now: UnixMs) -> Result<Ef
     let slots = [Slot::App(id.app.clone()), Slot::Scale(id.app.clone()), Slot::Replica(id.clone())];
     Ok(desired.change(&slots, |desired| {
         let Some(app) = desired.apps.get_mut(&id.app) else { return };
-        // A stopped app keeps the count it will have again, whatever still leaves.
-        let want = if app.app.stopped { app.scale.want } else { app.want().saturating_sub(1) };
+        let sleeps = app.replicas.get(&id.incarnation).is_some_and(|r| matches!(r.intent, Intent::Pause { .. }));
+        // A stopped app keeps the count it will have again, whatever still leaves. One that sleeps is not counted.
+        let want = if app.app.stopped || sleeps { app.scale.want } else { app.want().saturating_sub(1) };
         app.scale.want = want;
         app.app.scale.min = app.app.scale.min.min(want);
         if let Some(replica) = app.replicas.get_mut(&id.incarnation) {

@@ -4,6 +4,7 @@ use crate::world::{Program, World, app_id, networks, route, spec};
 use sc_core::{
     AppId, ReplicaId,
     observed::{Exit, Run},
+    plan,
     records::{App, Intent, Replica, key},
     spec::AppSpec,
     warm::WarmSpec,
@@ -192,6 +193,16 @@ fn one_that_does_not_answer_after_its_sleep_is_replaced() {
         assert!(!world.listed(&web).contains(&2));
     }
     assert_eq!(world.listed(&web), [1, 4]);
+}
+
+#[test]
+fn stopping_one_that_sleeps_leaves_the_count() {
+    let (mut world, web) = scaled_in(2);
+    let mut desired = world.desired();
+    let effects = plan::stop_one(&mut desired, &ReplicaId::new(&web, 2), world.now).unwrap();
+    assert!(world.commit(&effects));
+    world.converge(25, 20);
+    assert_eq!((world.listed(&web), asleep(&world, &web)), (vec![1], vec![3]));
 }
 
 #[test]

@@ -32,7 +32,12 @@ fn remark(id: &AppId, app: &DesiredApp) -> String {
 }
 
 fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> Option<String> {
-    let leaving = app.replicas.iter().find(|(_, replica)| replica.intent != Intent::Run);
+    let stays = |replica: &Replica| match replica.intent {
+        Intent::Run => true,
+        Intent::Pause { .. } => app.is_current(replica),
+        _ => false,
+    };
+    let leaving = app.replicas.iter().find(|(_, replica)| !stays(replica));
     let describe = |n: u64, replica: &Replica| {
         let replica_id = ReplicaId::new(id, n);
         let (state, detail) = state(world, &world.observed(), &replica_id, replica);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sc_api::types::SetScale;
 use sc_core::{AppId, observed::Run, spec::ScaleSpec};
-use sc_manager::commands;
+use sc_manager::{commands, view};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Manager, always, deploy, eventually, replica};
@@ -36,6 +36,11 @@ async fn replicas_sleep_and_are_back_within_moments_under_their_names() {
     assert_eq!(event.text, "web-3 is paused: 1 wanted; it is idle");
     let counted = r#"sc_replicas{app="web",state="paused"} 2"#;
     eventually("they are counted", || manager.world.metrics.text().contains(counted)).await;
+    let converged = || {
+        let desired = cluster.desired();
+        view::app_view(&manager.world, &desired, &web, &desired.apps[&web]).unwrap().converged
+    };
+    eventually("that is as wanted", converged).await;
     always("they sleep on", Duration::from_secs(30), || frozen(&cluster, &["web-2", "web-3"])).await;
 
     let begun = Instant::now();
