@@ -3,8 +3,11 @@
 //! A version is immutable once stored. What changes without a new version (the replica count, its bounds) is kept
 //! apart, so that a deploy never resets it.
 
+mod protocol;
+
 use std::collections::BTreeMap;
 
+pub use protocol::{BackendTls, Protocol, Verify};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -221,6 +224,12 @@ pub struct Traffic {
     /// Milliseconds over which a new backend's share grows to its full one; 0: it has it at once.
     #[serde(skip_serializing_if = "is_zero")]
     pub slow_start_ms: u64,
+    /// What is spoken with the replicas.
+    #[serde(skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
+    /// How the replicas are known, where that is a protocol under TLS.
+    #[serde(skip_serializing_if = "BackendTls::is_default")]
+    pub tls: BackendTls,
 }
 
 /// How a backend is chosen for a request.
@@ -266,6 +275,8 @@ impl Default for Traffic {
             response_timeout_ms: 60_000,
             balance: Balance::default(),
             slow_start_ms: 0,
+            protocol: Protocol::default(),
+            tls: BackendTls::default(),
         }
     }
 }

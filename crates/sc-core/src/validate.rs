@@ -4,7 +4,7 @@ mod scale;
 
 use crate::{
     records::key,
-    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source},
+    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source, Verify},
 };
 
 /// One thing that is wrong.
@@ -22,6 +22,9 @@ const LONGEST_MS: u64 = 366 * 86_400_000;
 
 /// The most files of one app.
 const FILES_MAX: usize = 256;
+
+/// The most bytes of certificates by which an app's replicas are known: the proxies' records carry them.
+const CA_MAX: usize = 64 * 1024;
 
 /// Everything that is wrong with an app; empty when it is sound. `max_replicas` is the manager's cap.
 pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
@@ -54,6 +57,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     resources(spec, &mut found);
     security(spec, &mut found);
     times(spec, &mut found);
+    backend_tls(spec, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
     scale::warm(&scale.warm, spec, &mut found);
@@ -259,6 +263,32 @@ fn times(spec: &AppSpec, found: &mut Found) {
     }
     if traffic.queue_max > 1 << 20 {
         found.add("traffic.queue_max", "at most 1048576 requests may wait");
+    }
+}
+
+fn backend_tls(spec: &AppSpec, found: &mut Found) {
+    let (protocol, tls) = (spec.traffic.protocol, &spec.traffic.tls);
+    if *tls != Default::default() && !protocol.is_secure() {
+        found.add("traffic.tls", "only the protocols \"https\" and \"h2\" are under TLS");
+    }
+    if let Verify::Ca(pem) = &tls.verify {
+        if !pem.contains("-----BEGIN CERTIFICATE-----") {
+            found.add("traffic.tls.ca", "give the authorities' certificates themselves, as PEM text");
+        } else if pem.len() > CA_MAX {
+            found.add("traffic.tls.ca", &format!("{CA_MAX} bytes of PEM are the most"));
+        }
+    }
+    let is_name = |name: &str| {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
+        name.len() <= 253 && name.split('.').all(label)
+    };
+    if let Some(name) = tls.server_name.as_deref().filter(|name| !is_name(name)) {
+        found.add("traffic.tls.server_name", &format!("{name:?} is no host name"));
+    }
+    if protocol != Default::default() && matches!(spec.health.probe, Probe::Http { .. }) {
+        found.add("health.http", "the probe speaks HTTP/1.1 without TLS, the app does not; use `tcp` or `command`");
     }
 }
 

@@ -145,6 +145,9 @@ pub struct Limits {
     pub upstream_idle: Duration,
     /// Idle upstream connections per backend and thread.
     pub upstream_idle_max: usize,
+    /// Time without a word on an upstream HTTP/2 connection with requests after which the backend must answer a PING.
+    /// gRPC servers close connections that ask more often than every five minutes.
+    pub upstream_ping: Duration,
     /// How much of a request's body is kept so that it can be sent again.
     pub replay_bytes: usize,
     /// Client connections in all; further ones wait in the listen queue.
@@ -160,6 +163,7 @@ impl Default for Limits {
             head_fields: 100,
             upstream_idle: Duration::from_secs(30),
             upstream_idle_max: 256,
+            upstream_ping: Duration::from_secs(5 * 60 + 1),
             replay_bytes: 64 * 1024,
             connections: 65_536,
         }

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     names::Name,
     spec::{
-        AppSpec, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source,
-        Traffic,
+        AppSpec, BackendTls, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Resources, RouteSpec,
+        ScaleSpec, Security, Source, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -195,6 +195,7 @@ fn deploy(table: &Reader<'_>) -> DeploySpec {
 fn traffic(table: &Reader<'_>) -> Traffic {
     let default = Traffic::default();
     let balance = |name: &str| Balance::named(name).ok_or("write \"latency\", \"in_flight\" or \"round_robin\"");
+    let protocol = |name: &str| Protocol::named(name).ok_or("write \"http1\", \"h2c\", \"https\" or \"h2\"");
     Traffic {
         max_in_flight: table.number("max_in_flight", 1..=u32::MAX),
         queue_max: table.number("queue_max", 0..=1 << 20).unwrap_or(default.queue_max),
@@ -203,5 +204,21 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         response_timeout_ms: duration(table, "response_timeout", default.response_timeout_ms),
         balance: table.parsed("balance", balance).unwrap_or(default.balance),
         slow_start_ms: duration(table, "slow_start", default.slow_start_ms),
+        protocol: table.parsed("protocol", protocol).unwrap_or(default.protocol),
+        tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
     }
+}
+
+fn backend_tls(table: &Reader<'_>) -> BackendTls {
+    let verify = |name: &str| match name {
+        "system" => Ok(Verify::System),
+        "none" => Ok(Verify::None),
+        _ => Err("write \"system\" or \"none\"; or give the authorities as `ca`"),
+    };
+    let (named, ca) = (table.parsed("verify", verify), table.text("ca"));
+    if named.is_some() && ca.is_some() {
+        table.error("verify", "`verify` and `ca` together: replicas are known by the authorities in `ca` alone");
+    }
+    let verify = ca.map(Verify::Ca).or(named).unwrap_or_default();
+    BackendTls { verify, server_name: table.text("server_name") }
 }

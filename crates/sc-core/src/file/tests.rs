@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{Probe, Source},
+    spec::{Probe, Source, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -230,4 +230,23 @@ fn a_warm_pool_needs_what_it_is_reckoned_with() {
     assert!(errors(&format!("{app}port = 80\n{scale}memory = \"1GiB\"")).contains("resources.memory"));
     assert!(errors(&format!("{app}port = 80\n{scale}pause_for = \"10ms\"")).contains("between 1s and a year"));
     assert!(parse(&format!("{app}port = 80\n{scale}")).is_ok());
+
+fn what_is_spoken_with_an_app() {
+    let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
+    let traffic = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.clone();
+    assert!(traffic("protocol = \"h2c\"").protocol.is_multiplexed());
+    let tls = traffic("protocol = \"h2\"\ntls = { verify = \"none\", server_name = \"inner\" }").tls;
+    assert_eq!((tls.verify, tls.server_name.as_deref()), (Verify::None, Some("inner")));
+    for (text, what) in [
+        ("protocol = \"spdy\"", "write \"http1\""),
+        ("tls = { verify = \"none\" }", "are under TLS"),
+        ("protocol = \"h2\"\ntls = { ca = \"ca.pem\" }", "as PEM text"),
+        ("protocol = \"h2\"\ntls = { verify = \"maybe\" }", "write \"system\""),
+        ("protocol = \"h2\"\ntls = { server_name = \"a b\" }", "no host name"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
+    }
+    let plain = serde_json::to_string(&Traffic::default()).unwrap();
+    assert!(!plain.contains("protocol") && !plain.contains("tls"), "a proxy of the release before reads it: {plain}");
 }

@@ -11,7 +11,7 @@ use sc_core::{
     stats::{AppStats, Histogram},
 };
 
-use super::{Backend, queue::Queue};
+use super::{Backend, Hop, queue::Queue};
 use crate::{
     balance::{
         health::{self, Standing},
@@ -52,6 +52,8 @@ pub struct App {
     /// Its requests need what only the hyper path does; decided when the table is built, so that the fast path pays nothing for
     /// features that are off.
     pub needs_rich: bool,
+    /// How its members are spoken to.
+    pub hop: Hop,
     /// All members have the same weight.
     pub even: bool,
     /// What lives on.

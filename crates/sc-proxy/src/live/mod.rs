@@ -2,11 +2,13 @@
 
 mod app;
 mod backend;
+mod hop;
 mod queue;
 mod registry;
 
 pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Slot as AppSlot};
 pub use backend::{Backend, Slot as BackendSlot, class_of};
+pub use hop::Hop;
 pub use queue::Ticket;
 pub use registry::Registry;
 

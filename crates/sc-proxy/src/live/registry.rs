@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sc_core::{AppId, ReplicaId, routes::AppRoutes};
+use sc_core::{AppId, ReplicaId, routes::AppRoutes, spec::Protocol};
 
-use super::{App, AppLive, Backend, Member, Table};
+use super::{App, AppLive, Backend, Hop, Member, Table};
 use crate::table::{Clash, RouteTable};
 
 /// How long a backend that has left the table stays known after its last request: its last counts are still reported, and
@@ -61,17 +61,18 @@ impl Registry {
             .iter()
             .map(|b| Member { backend: self.backend(&b.replica, b.addr, now), weight: b.weight, version: b.version })
             .collect();
+        let before = previous.app(&routes.app).map(|n| &previous.apps[n]);
         let app = App {
             id: routes.app.clone(),
             routes: routes.routes.clone(),
             traffic: routes.traffic.clone(),
             stopped: routes.stopped,
-            needs_rich: false, // no feature does so far
+            needs_rich: routes.traffic.protocol != Protocol::Http1,
+            hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
             live: self.live(&routes.app, now),
         };
-        let before = previous.app(&app.id).map(|n| &previous.apps[n]);
         before.filter(|before| before.is_same_as(&app)).cloned().unwrap_or_else(|| Arc::new(app))
     }
 

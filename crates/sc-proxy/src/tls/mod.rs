@@ -4,6 +4,7 @@
 
 pub mod certs;
 mod files;
+mod outgoing;
 mod own;
 
 use std::{
@@ -22,6 +23,7 @@ use rustls::{
 
 use self::certs::Certs;
 pub(crate) use self::files::Folder;
+pub use self::outgoing::Outgoing;
 
 /// What TLS is made from.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,8 @@
 //! - No connection, or a request that was certainly not sent: always tried again, elsewhere if there is an elsewhere, until
 //!   the app's queue deadline. So an app whose last backend has just died is waited for like one that has none.
 //! - Sent, and no byte of an answer: only if the method is idempotent, the body is still at hand and the budget allows.
+//! - Sent on HTTP/2, and the backend says that it did nothing with it (GOAWAY, REFUSED_STREAM): tried again, whatever it is,
+//!   as long as its body is still at hand and the budget allows.
 //! - Any byte of an answer: never.
 
 use std::{
@@ -24,11 +26,12 @@ use super::{
     body::{Recording, ToBackend},
     client::Client,
     exchange::Exchange,
+    multiplex::Fate,
     upstream::{ConnectError, Sender},
 };
 use crate::{
     headers::is_idempotent,
-    live::{App, AppSlot, Ask, Choice, Ticket},
+    live::{App, AppSlot, Ask, Choice, Hop, Ticket},
 };
 
 /// How often one request is sent at most.
@@ -59,6 +62,8 @@ pub(super) struct Attempts<'a> {
 
 /// What is needed to send a request again.
 struct Spare {
+    /// It may be sent again when its fate is unknown.
+    is_idempotent: bool,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -74,10 +79,11 @@ impl<'a> Attempts<'a> {
     /// Sends the request until there is an answer, or a reason why there is none.
     pub(super) async fn run(mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
         let (mut request, spare) = self.prepare(request);
+        let repeatable = spare.as_ref().is_some_and(|spare| spare.is_idempotent);
         loop {
-            let (mut exchange, limits) = self.acquire(spare.is_some()).await?;
+            let (mut exchange, limits) = self.acquire(repeatable).await?;
             self.count_attempt();
-            let (mut sender, reused) = match self.connection(&exchange, spare.is_some(), limits.connect).await {
+            let (mut sender, reused) = match self.connection(&exchange, repeatable, &limits).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     self.not_connected(&mut exchange, &error);
@@ -86,8 +92,10 @@ impl<'a> Attempts<'a> {
             };
             let sent = Instant::now();
             self.count_sending();
-            let answer = pin!(sender.try_send_request(request));
-            let answer = self.client.phase.wait(limits.response, answer).await;
+            let answer = {
+                let answer = pin!(sender.try_send(request));
+                self.client.phase.wait(limits.response, answer).await
+            };
             match answer {
                 Some(Ok(response)) => {
                     exchange.answered(response.status().as_u16(), sent.elapsed());
@@ -107,14 +115,19 @@ impl<'a> Attempts<'a> {
         let phase = &self.client.phase;
         let (parts, body) = request.into_parts();
         let empty = body.is_end_stream();
-        if !is_idempotent(&parts.method) {
+        let is_idempotent = is_idempotent(&parts.method);
+        if !is_idempotent && !self.is_multiplexed() {
             let body = if empty { ToBackend::Empty } else { ToBackend::Stream(body, phase.clone()) };
             return (Request::from_parts(parts, body), None);
         }
         let body = (!empty).then(|| Recording::new(body, self.worker.limits.replay_bytes, phase.clone()));
         let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         let first = body.as_ref().and_then(Recording::send).unwrap_or(ToBackend::Empty);
-        (Request::from_parts(parts, first), Some(Spare { method, uri, headers, body }))
+        (Request::from_parts(parts, first), Some(Spare { is_idempotent, method, uri, headers, body }))
+    }
+
+    fn is_multiplexed(&self) -> bool {
+        self.app.of(&self.worker.table()).is_some_and(|app| app.hop.protocol.is_multiplexed())
     }
 
     pub(super) fn count_attempt(&mut self) {
@@ -129,12 +142,18 @@ impl<'a> Attempts<'a> {
         &self,
         exchange: &Exchange,
         repeatable: bool,
-        timeout: Duration,
+        limits: &Timeouts,
     ) -> Result<(Sender, bool), ConnectError> {
-        let idle = self.longest_idle(repeatable).and_then(|longest| exchange.upstream.senders.take(longest));
+        let (upstream, hop) = (&exchange.upstream, &limits.hop);
+        upstream.speak(hop);
+        if hop.protocol.is_multiplexed() {
+            let (stream, reused) = self.worker.stream(upstream, hop, limits.connect).await?;
+            return Ok((Sender::Among(stream, hop.protocol.is_secure()), reused));
+        }
+        let idle = self.longest_idle(repeatable).and_then(|longest| upstream.senders.take(longest));
         match idle {
-            Some(sender) => Ok((sender, true)),
-            None => self.worker.connect(&exchange.upstream, timeout).await.map(|sender| (sender, false)),
+            Some(sender) => Ok((Sender::Alone(sender), true)),
+            None => self.worker.connect(upstream, hop, limits.connect).await.map(|sender| (sender, false)),
         }
     }
 
@@ -152,8 +171,19 @@ impl<'a> Attempts<'a> {
         if error.error().is_user() {
             return Err(Refusal::BadBody);
         }
-        let copy = spare.filter(|_| unsent.is_none() && !error.error().is_parse()).and_then(Spare::request);
-        self.broke(exchange, reused, unsent.is_some(), copy.is_some())?;
+        let fate = Fate::of(error.error()).filter(|_| unsent.is_none());
+        if fate == Some(Fate::Ours) {
+            return Err(Refusal::BadBody);
+        }
+        let untouched = matches!(fate, Some(Fate::LeftOut | Fate::Refused));
+        let again = |spare: &&Spare| spare.is_idempotent || untouched;
+        let copy = spare.filter(|_| unsent.is_none() && !error.error().is_parse()).filter(again);
+        let copy = copy.and_then(Spare::request);
+        match fate {
+            Some(Fate::LeftOut | Fate::Refused) => self.refused(exchange, copy.is_some())?,
+            Some(Fate::Reset) => self.broke(exchange, false, false, copy.is_some())?,
+            _ => self.broke(exchange, reused, unsent.is_some(), copy.is_some())?,
+        }
         unsent.or(copy).ok_or(Refusal::Broken)
     }
 
@@ -192,6 +222,13 @@ impl<'a> Attempts<'a> {
             return Ok(());
         }
         let again = repeatable && self.sendings < SENDINGS && self.within_budget();
+        if again { Ok(()) } else { Err(Refusal::Broken) }
+    }
+
+    /// The backend is well, and said that it did nothing with the request: it goes elsewhere, if it is still at hand.
+    fn refused(&mut self, exchange: &Exchange, at_hand: bool) -> Result<(), Refusal> {
+        self.tried.push(exchange.upstream.backend.serial);
+        let again = at_hand && self.sendings < SENDINGS && self.within_budget();
         if again { Ok(()) } else { Err(Refusal::Broken) }
     }
 
@@ -287,15 +324,18 @@ impl Spare {
     }
 }
 
-/// An app's bounds of time for one attempt.
+/// An app's bounds of time for one attempt, and how its backends are spoken to.
 pub(super) struct Timeouts {
     pub(super) connect: Duration,
     pub(super) response: Duration,
+    hop: Hop,
 }
 
 impl Timeouts {
     fn of(app: &App) -> Self {
         let millis = Duration::from_millis;
-        Self { connect: millis(app.traffic.connect_timeout_ms), response: millis(app.traffic.response_timeout_ms) }
+        let traffic = &app.traffic;
+        let (connect, response) = (millis(traffic.connect_timeout_ms), millis(traffic.response_timeout_ms));
+        Self { connect, response, hop: app.hop.clone() }
     }
 }

@@ -28,6 +28,21 @@ pub(super) enum ToBackend {
     Replay(Replay),
 }
 
+/// The next frame that says anything. Empty DATA frames stay here: receivers of HTTP/2 bear only so many of them on a
+/// connection, and a backend's is shared by many clients.
+fn poll_full(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    loop {
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+        if !matches!(&frame, Some(Ok(frame)) if is_empty(frame)) {
+            return Poll::Ready(frame);
+        }
+        if body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+    }
+}
+
 /// Why a request's body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
@@ -45,7 +60,7 @@ impl Body for ToBackend {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Stream(body, phase) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let frame = ready!(poll_full(body, cx));
                 phase.progress();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
@@ -122,7 +137,7 @@ impl Recording {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = ready!(poll_full(&mut self.body, cx));
         self.phase.progress();
         match &frame {
             None if self.state == State::Open => self.state = State::Whole,
@@ -204,6 +219,19 @@ impl ToClient {
         Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle, under: None }
     }
 
+    /// Whether it is the proxy's own, not a backend's.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.content, Content::Own(_))
+    }
+
+    /// Takes the proxy's own text out.
+    pub(super) fn take_own(&mut self) -> Bytes {
+        match &mut self.content {
+            Content::Own(content) => content.take().unwrap_or_default(),
+            Content::Relay(..) => Bytes::new(),
+        }
+    }
+
     /// Keeps a request's place among those of its connection until the answer has gone.
     pub(super) fn hold(&mut self, under: Under) {
         self.under = Some(under);
@@ -226,7 +254,7 @@ impl Body for ToClient {
             Content::Own(content) => return Poll::Ready(content.take().map(|data| Ok(Frame::data(data)))),
             Content::Relay(body, _) => body,
         };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let frame = ready!(poll_full(body, cx));
         if frame.is_none() || body.is_end_stream() {
             this.finish();
         }

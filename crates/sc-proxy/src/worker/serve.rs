@@ -10,7 +10,7 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 
-use super::{LocalApp, Worker, answer::Refusal, attempt::Attempts, body::ToClient, client::Client, stream};
+use super::{LocalApp, Worker, answer::Refusal, attempt::Attempts, body::ToClient, client::Client, grpc, stream};
 use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
@@ -25,6 +25,7 @@ pub(super) async fn serve(
 ) -> Result<Response<ToClient>, Infallible> {
     client.phase.busy();
     let started = Instant::now();
+    let is_grpc = grpc::is_grpc(&request);
     let mut response = match route(&worker, &mut request) {
         Ok(routed) => {
             let app = routed.app.clone();
@@ -46,6 +47,9 @@ pub(super) async fn serve(
     }
     if worker.stopping.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_grpc {
+        grpc::translate(&mut response);
     }
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! One backend as one thread has it: its idle connections, newest first.
+//! One backend as one thread has it: its idle connections, newest first, and those that many requests share.
 
 use std::{
     cell::RefCell,
@@ -8,22 +8,59 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
-use super::{Worker, body::ToBackend};
-use crate::live::{Backend, BackendSlot};
+use super::{
+    Worker,
+    body::ToBackend,
+    multiplex::{Connections, Stream},
+    outgoing,
+};
+use crate::live::{Backend, BackendSlot, Hop};
 
 /// hyper's side of a connection to a backend, ready for a request.
-pub(super) type Sender = SendRequest<ToBackend>;
+pub(super) enum Sender {
+    /// HTTP/1.1: one request after the other.
+    Alone(SendRequest<ToBackend>),
+    /// HTTP/2: a place among others; true: under TLS.
+    Among(Stream, bool),
+}
+
+impl Sender {
+    /// Sends a request; an error holds it again if it was certainly not sent.
+    pub(super) async fn try_send(
+        &mut self,
+        request: Request<ToBackend>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<ToBackend>>> {
+        match self {
+            Self::Alone(sender) => sender.try_send_request(request).await,
+            Self::Among(stream, secure) => stream.try_send(request, *secure).await,
+        }
+    }
+}
 
 /// One backend and this thread's idle connections to it. Kept by the backend's serial number, so a connection never serves
 /// another replica that got the same address.
 pub(crate) struct Upstream {
     pub(super) backend: Arc<Backend>,
     /// Those that hyper drives.
-    pub(super) senders: Pool<Sender>,
+    pub(super) senders: Pool<SendRequest<ToBackend>>,
+    /// Those of HTTP/2.
+    pub(super) connections: Connections,
+    /// How the backend is spoken to on all of them.
+    hop: RefCell<Hop>,
     /// Those of the proxy's own HTTP/1.1.
     pub(super) sockets: Pool<TcpStream>,
 }
@@ -42,7 +79,7 @@ pub(super) trait Connection {
     fn is_over(&self) -> bool;
 }
 
-impl Connection for Sender {
+impl Connection for SendRequest<ToBackend> {
     fn is_over(&self) -> bool {
         self.is_closed()
     }
@@ -98,6 +135,12 @@ pub(super) enum ConnectError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Handshake(#[from] hyper::Error),
+    #[error("TLS towards the app's backends could not be set up")]
+    NoTls,
+    #[error("the backend does not agree on HTTP/2")]
+    NoHttp2,
+    #[error(transparent)]
+    Shared(Rc<ConnectError>),
 }
 
 impl Upstream {
@@ -108,8 +151,17 @@ impl Upstream {
     /// Closes all idle connections; false, since it is not to be kept.
     pub(super) fn close(&self) -> bool {
         self.senders.0.borrow_mut().clear();
+        self.connections.clear();
         self.sockets.0.borrow_mut().clear();
         false
+    }
+
+    /// From here on it is spoken to so; connections of another kind are not used again.
+    pub(super) fn speak(&self, hop: &Hop) {
+        if !self.hop.borrow().is_same_as(hop) {
+            self.close();
+            self.hop.replace(hop.clone());
+        }
     }
 
     /// Keeps a connection of the proxy's own for later.
@@ -121,6 +173,7 @@ impl Upstream {
 
     /// Keeps a connection for later. One that is not through with its last request is waited for.
     pub(super) fn give_back(self: &Rc<Self>, sender: Sender, most: usize) {
+        let Sender::Alone(sender) = sender else { return };
         if sender.is_closed() || !self.is_listed() {
             return;
         }
@@ -139,16 +192,26 @@ impl Upstream {
 impl Worker {
     /// This thread's side of a backend.
     pub(super) fn upstream(&self, backend: &Arc<Backend>) -> Rc<Upstream> {
-        let new = || Rc::new(Upstream { backend: backend.clone(), senders: Pool::new(), sockets: Pool::new() });
+        let new = || {
+            let (senders, sockets, connections) = (Pool::new(), Pool::new(), Connections::default());
+            Rc::new(Upstream { backend: backend.clone(), senders, sockets, connections, hop: RefCell::default() })
+        };
         self.upstreams.borrow_mut().entry(backend.serial).or_insert_with(new).clone()
     }
 
     /// Opens a connection for hyper; a task of its own drives it until it closes.
-    pub(super) async fn connect(&self, upstream: &Upstream, timeout: Duration) -> Result<Sender, ConnectError> {
+    pub(super) async fn connect(
+        &self,
+        upstream: &Upstream,
+        hop: &Hop,
+        timeout: Duration,
+    ) -> Result<Sender, ConnectError> {
         let stream = self.dial(upstream, timeout).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::task::spawn_local(connection.with_upgrades());
-        Ok(sender)
+        if hop.protocol.is_secure() {
+            shake_hands(outgoing::secure(stream, hop, timeout).await?).await
+        } else {
+            shake_hands(stream).await
+        }
     }
 
     /// Opens a connection.
@@ -165,8 +228,18 @@ impl Worker {
     pub(super) fn close_idle_upstreams(&self) {
         let now = Instant::now();
         for upstream in self.upstreams.borrow().values() {
+            upstream.connections.close_idle(self.limits.upstream_idle, now);
             upstream.senders.close_idle(self.limits.upstream_idle, now);
             upstream.sockets.close_idle(self.limits.upstream_idle, now);
         }
     }
+}
+
+async fn shake_hands<T>(stream: T) -> Result<Sender, ConnectError>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(connection.with_upgrades());
+    Ok(Sender::Alone(sender))
 }

@@ -1,6 +1,7 @@
 //! Backends, clients and proxies for the tests.
 
 mod backend;
+mod backend2;
 mod client;
 mod load;
 mod proxy;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     backend::Backend,
+    backend2::{Backend2, first_request, frame},
     client::{Conn, delete, get, raw, request},
     load::{Load, Totals},
     proxy::{Proxy, Stats, app, backends, quiet},
