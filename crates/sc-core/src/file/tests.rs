@@ -230,7 +230,9 @@ fn a_warm_pool_needs_what_it_is_reckoned_with() {
     assert!(errors(&format!("{app}port = 80\n{scale}memory = \"1GiB\"")).contains("resources.memory"));
     assert!(errors(&format!("{app}port = 80\n{scale}pause_for = \"10ms\"")).contains("between 1s and a year"));
     assert!(parse(&format!("{app}port = 80\n{scale}")).is_ok());
+}
 
+#[test]
 fn what_is_spoken_with_an_app() {
     let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
     let traffic = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.clone();
