@@ -71,10 +71,11 @@ impl Backend2 {
                 connections.spawn(async move {
                     match acceptor {
                         None => run(name, stream, streams, seen).await,
-                        Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => run(name, stream, streams, seen).await,
-                            Err(_) => {}
-                        },
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                run(name, stream, streams, seen).await;
+                            }
+                        }
                     }
                 });
             }
