@@ -9,7 +9,7 @@ use std::{
 use sc_core::{
     AppId,
     plan::{Desired, DesiredApp},
-    records::{self, Intent, Level, Scale, UnixMs, key},
+    records::{self, Intent, Level, Replica, Scale, UnixMs, key},
 };
 use sc_scale::{Alert, Decision, Memory, Now, Policy, decide};
 use sc_store::{Expect, Fence, StoreError, Write};
@@ -169,6 +169,7 @@ fn now(world: &World, id: &AppId, app: &DesiredApp) -> Now {
         ready: ready(app).count() as u32,
         held: world.reports.gauges(id).held,
         version: app.app.stable.unwrap_or(app.app.version),
+        warm: asleep(app),
     }
 }
 
@@ -189,6 +190,12 @@ fn facts(world: &World, id: &AppId, app: &DesiredApp) -> Facts {
         memory: (!used.is_empty()).then(|| used.iter().map(|(_, usage)| usage.memory as f64).sum()),
         memory_limit: memory_limits.filter(|l| !l.is_empty()).map(|limits| limits.iter().sum::<u64>() as f64),
     }
+}
+
+/// The replicas that could be woken.
+fn asleep(app: &DesiredApp) -> u32 {
+    let sleeps = |r: &&Replica| matches!(r.intent, Intent::Pause { .. }) && app.is_current(r);
+    app.replicas.values().filter(sleeps).count() as u32
 }
 
 /// The replicas that take traffic, with the time since when.

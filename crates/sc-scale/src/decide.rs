@@ -161,7 +161,7 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
     if want > now.want {
         guards::turn(now, true, memory);
         memory.raised_ms = now.at_ms;
-        memory.starts.rose(now.at_ms, want);
+        memory.starts.rose(now, want);
         let reading = Reading::take(window, now.at_ms, 2);
         if reading.is_some_and(|reading| flapped(now, reading, memory)) {
             memory.flaps = (memory.flaps + 1).min(guards::FLAPS_MAX);

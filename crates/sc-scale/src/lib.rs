@@ -44,6 +44,8 @@ pub struct Now {
     pub held: u64,
     /// The version being served. What a replica can take is learned per version.
     pub version: u64,
+    /// Replicas of it that sleep and can be woken.
+    pub warm: u32,
 }
 
 /// What the scaler remembers from call to call, opaque to others, a few KiB as JSON. Store it with `want`; one that is

@@ -1,4 +1,5 @@
-//! How long a replica takes from being asked for to serving, learned from rises.
+//! How long a replica takes from being asked for to serving, learned from rises: of those that are started, and apart from
+//! them of those that are only woken.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +14,24 @@ const LONGEST_MS: u64 = 300_000;
 pub struct Starts {
     /// Seconds nearly all starts stay within; none: no rise was seen to its end.
     pub seconds: Option<f64>,
+    /// Seconds nearly all stay within that are woken; none: no rise by those alone was seen to its end.
+    pub woken_seconds: Option<f64>,
     /// The rise being watched: when, and to how many.
     pub rise: Option<(u64, u32)>,
+    /// Whether those that sleep are enough for that rise.
+    pub wakes: bool,
 }
 
+/// Seconds from waking a replica to its serving, until it is learned per app: thawing it, one probe, and new routes.
+pub const WAKE_SECONDS: f64 = 0.5;
+
 impl Starts {
-    /// Seconds to reckon with.
+    /// Seconds to reckon with for a replica that is woken.
+    pub fn woken_horizon(&self) -> f64 {
+        self.woken_seconds.unwrap_or(WAKE_SECONDS).min(self.horizon())
+    }
+
+    /// Seconds to reckon with for a replica that is started.
     pub fn horizon(&self) -> f64 {
         self.seconds.unwrap_or(START_SECONDS)
     }
@@ -32,15 +45,19 @@ impl Starts {
             self.rise = None;
         } else if now.ready >= want {
             let took = took_ms as f64 / 1_000.0;
-            let old = self.seconds.unwrap_or(took);
+            let seconds = if self.wakes { &mut self.woken_seconds } else { &mut self.seconds };
+            let old = seconds.unwrap_or(took);
             let share = if took > old { 0.5 } else { 0.05 };
-            self.seconds = Some(old + share * (took - old));
+            *seconds = Some(old + share * (took - old));
             self.rise = None;
         }
     }
 
     /// Begins to watch a rise, if none is being watched.
-    pub(crate) fn rose(&mut self, at_ms: u64, want: u32) {
-        self.rise.get_or_insert((at_ms, want));
+    pub(crate) fn rose(&mut self, now: &Now, want: u32) {
+        if self.rise.is_none() {
+            self.rise = Some((now.at_ms, want));
+            self.wakes = want.saturating_sub(now.want) <= now.warm;
+        }
     }
 }

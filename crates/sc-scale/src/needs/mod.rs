@@ -113,12 +113,23 @@ pub(crate) struct Asked {
     pub remarks: Vec<String>,
 }
 
-/// What every signal asks for. Never empty.
+/// What every signal asks for. Never empty. While those that sleep are enough for what is needed by the time they would
+/// serve, only so far ahead has to be looked; else as far as a start takes.
 pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) -> Asked {
+    if now.warm > 0 {
+        let asked = ask_ahead(policy, now, window, memory, memory.starts.woken_horizon());
+        if asked.asks.iter().all(|ask| ask.up <= now.want.saturating_add(now.warm)) {
+            return asked;
+        }
+    }
+    ask_ahead(policy, now, window, memory, memory.starts.horizon())
+}
+
+fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horizon: f64) -> Asked {
     let mut asks = vec![Ask::fixed("min", policy.min, format!("min = {}", policy.min))];
     let mut remarks = Vec::new();
     let reading = Reading::take(window, now.at_ms, 2);
-    let demand = forecast(window, now.at_ms, memory.starts.horizon() + DECISION_SECONDS);
+    let demand = forecast(window, now.at_ms, horizon + DECISION_SECONDS);
     asks.extend(held(policy, now, memory));
     asks.extend(awake(policy, now, window));
     let learns = policy.learns();

@@ -96,12 +96,14 @@ fn inputs() -> impl Strategy<Value = Inputs> {
             idle_after_ms,
             ..Policy::default()
         });
-    let now = (0u32..30, 0u32..30, prop::sample::select(vec![0, 0, 1, 200])).prop_map(|(want, ready, held)| Now {
+    let held = prop::sample::select(vec![0, 0, 1, 200]);
+    let now = (0u32..30, 0u32..30, held, 0u32..4).prop_map(|(want, ready, held, warm)| Now {
         at_ms: AT,
         want,
         ready,
         held,
         version: 1,
+        warm,
     });
     (policy, now, samples(), memories()).prop_map(|(policy, now, list, memory)| {
         let mut window = Window::default();
@@ -147,6 +149,14 @@ proptest! {
         prop_assert!(more.decide() >= inputs.decide(), "{} < {}", more.decide(), inputs.decide());
     }
 
+    /// Those that sleep are woken when they are needed, so nobody has to be there before that.
+    #[test]
+    fn more_asleep_never_gives_more(inputs in inputs(), warm in 1u32..10) {
+        let mut more = inputs.clone();
+        more.now.warm += warm;
+        prop_assert!(more.decide() <= inputs.decide());
+    }
+
     /// The largest need wins: a signal beside another can only ask for more.
     #[test]
     fn another_signal_never_gives_fewer(inputs in inputs()) {
@@ -190,7 +200,7 @@ fn sleepy() -> Policy {
 
 fn awake(window: Window) -> Inputs {
     let memory = Memory { busy_ms: AT - 61_000, noted_ms: AT - 1_000, watched_ms: AT - 100_000, ..Memory::default() };
-    Inputs { policy: sleepy(), now: Now { at_ms: AT, want: 1, ready: 1, held: 0, version: 1 }, window, memory }
+    Inputs { policy: sleepy(), now: Now { at_ms: AT, want: 1, ready: 1, held: 0, version: 1, warm: 0 }, window, memory }
 }
 
 #[test]
@@ -202,6 +212,56 @@ fn an_idle_app_sleeps_and_the_first_held_request_wakes_it() {
     assert_eq!(asleep.decide(), 0);
     asleep.now.held = 1;
     assert_eq!(asleep.decide(), 1);
+}
+
+/// A climb that is beyond doubt: 10 requests a second more each second.
+fn climbing() -> Inputs {
+    let sample = |s: u64| Sample { at_ms: AT - (59 - s) * 1_000, arrivals: 10.0 * s as f64, ready: 12, ..complete() };
+    let mut window = Window::default();
+    (0..60).for_each(|s| window.push(sample(s)));
+    let policy = Policy { min: 1, max: 40, rps: Some(50.0), ..Policy::default() };
+    let mut memory = Memory::default();
+    memory.starts.seconds = Some(15.0);
+    Inputs { policy, now: Now { at_ms: AT, want: 12, ready: 12, held: 0, version: 1, warm: 0 }, window, memory }
+}
+
+fn complete() -> Sample {
+    Sample { complete: true, ..Sample::default() }
+}
+
+#[test]
+fn with_enough_asleep_it_looks_only_as_far_ahead_as_waking_takes() {
+    let cold = climbing().decide();
+    let with = |warm| {
+        let mut inputs = climbing();
+        inputs.now.warm = warm;
+        inputs.decide()
+    };
+    assert!(cold >= 15, "a start takes 15 s: {cold}");
+    assert!((12..=13).contains(&with(3)), "{}", with(3));
+    let mut short = climbing();
+    (short.now.warm, short.policy.rps) = (1, Some(40.0));
+    let mut none = short.clone();
+    none.now.warm = 0;
+    assert_eq!(short.decide(), none.decide(), "one that sleeps is not enough, so some must be started");
+}
+
+#[test]
+fn starts_and_wakings_are_learned_apart() {
+    let mut inputs = climbing();
+    inputs.memory = Memory::default();
+    let mut rise = |warm: u32, seconds: u64| {
+        (inputs.now.want, inputs.now.ready, inputs.now.warm) = (2, 2, warm);
+        let (decision, memory) = decide(&inputs.policy, &inputs.now, &inputs.window, inputs.memory.clone());
+        assert!(decision.want > 2);
+        let later = Now { at_ms: AT + seconds * 1_000, want: decision.want, ready: decision.want, ..inputs.now };
+        inputs.memory = decide(&inputs.policy, &later, &inputs.window, memory).1;
+        inputs.memory.raised_ms = 0;
+        inputs.memory.starts.clone()
+    };
+    assert_eq!((rise(0, 9).seconds, rise(20, 1).woken_seconds), (Some(9.0), Some(1.0)));
+    let both = rise(20, 1);
+    assert_eq!((both.horizon(), both.woken_horizon()), (9.0, 1.0));
 }
 
 #[test]
@@ -224,7 +284,7 @@ fn a_blind_spell_counts_as_busy() {
 fn the_decision_says_why_in_words() {
     let busy = Sample { arrivals: 182.0, ready: 2, complete: true, ..Sample::default() };
     let policy = Policy { max: 10, rps: Some(50.0), ..Policy::default() };
-    let now = Now { at_ms: AT, want: 2, ready: 2, held: 0, version: 1 };
+    let now = Now { at_ms: AT, want: 2, ready: 2, held: 0, version: 1, warm: 0 };
     let (decision, _) = decide(&policy, &now, &quiet(60, &busy), Memory::default());
     insta::assert_snapshot!(serde_json::to_string_pretty(&decision).unwrap(), @r#"
     {

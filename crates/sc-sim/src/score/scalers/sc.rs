@@ -57,7 +57,7 @@ impl Scaler for Sc {
             });
         }
         let held = if seen.blind { 0 } else { seen.queue as u64 };
-        let now = Now { at_ms, want: seen.want, ready: seen.ready, held, version: seen.version };
+        let now = Now { at_ms, want: seen.want, ready: seen.ready, held, version: seen.version, warm: 0 };
         let (decision, memory) = decide(&self.policy, &now, &self.window, std::mem::take(&mut self.memory));
         self.memory = memory;
         self.learned = decision.capacity_rps;
