@@ -52,5 +52,7 @@ async fn load_raises_the_count_by_itself() {
     let grown = async || (cloud.app("web").await.ready >= 2).then_some(());
     poll(secs(60), "the scaler to add a replica", grown).await;
     cloud.sc(&["why", "web"]).await.ok().says(&["web"]);
+    // Decided again from its recorded inputs.
+    cloud.sc(&["why", "web", "--replay"]).await.ok().says(&["byte for byte"]);
     load.stop().await.all_good(50);
 }

@@ -187,6 +187,20 @@ pub struct WhyView {
     pub decision: Option<sc_scale::Decision>,
     /// When that was.
     pub at_ms: UnixMs,
+    /// How deciding again went, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayView>,
+}
+
+/// How deciding again from recorded inputs went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplayView {
+    /// How many decisions were decided again.
+    pub decisions: u64,
+    /// How many of them came out with other bytes than were recorded.
+    pub differing: u64,
+    /// The decider's version that decided then.
+    pub decider: u32,
 }
 
 /// One log line.

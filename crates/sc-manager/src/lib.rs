@@ -14,6 +14,7 @@
 //! | the loop | [`reconcile`] |
 //! | probes, proxies' reports, usage | [`probe`], [`proxies`], [`usage`] |
 //! | how many | [`scaler`] |
+//! | what that was decided from, kept for a day | [`record`] |
 //! | what users ask for | [`commands`] |
 //! | what users see | [`view`] |
 //! | HTTP | [`api`] |
@@ -37,6 +38,7 @@ pub mod probe;
 mod problem;
 pub mod proxies;
 pub mod reconcile;
+pub mod record;
 mod run;
 pub mod scaler;
 mod settings;

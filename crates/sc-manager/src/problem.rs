@@ -5,7 +5,7 @@ use sc_core::{AppId, ReplicaId, plan::Desired};
 use sc_engine::EngineError;
 use sc_store::StoreError;
 
-use crate::waiting::chain;
+use crate::{record::NotRecorded, waiting::chain};
 
 /// A problem of this kind (`/problems/KIND`).
 pub fn problem(status: u16, kind: &str, title: &str, detail: impl Into<String>) -> Problem {
@@ -21,6 +21,22 @@ pub fn hinted(status: u16, kind: &str, title: &str, detail: impl Into<String>, h
 /// What was asked for cannot be.
 pub fn invalid(detail: impl Into<String>, hint: impl Into<String>) -> Problem {
     hinted(422, "invalid", "This cannot be done as asked", detail, hint)
+}
+
+/// There is nothing to decide again.
+pub fn not_recorded(error: NotRecorded) -> Problem {
+    let (status, kind) = match error {
+        NotRecorded::Never(_) => (404, "not-recorded"),
+        NotRecorded::Unreadable { .. } => (500, "recording-unreadable"),
+    };
+    let hint = "`sc why APP --at TIME` tells the latest change before that time as far as its event is kept";
+    hinted(status, kind, "There is no such recording", chain(&error), hint)
+}
+
+/// This manager records nothing.
+pub fn no_recordings() -> Problem {
+    let hint = "ask the manager that leads; `sc version` names it";
+    hinted(404, "not-recorded", "There is no such recording", "this manager keeps no recordings of its decisions", hint)
 }
 
 /// The request could not be understood.

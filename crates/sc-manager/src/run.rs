@@ -21,6 +21,7 @@ use crate::{
     probe::RealProber,
     proxies::HttpStats,
     reconcile::{Parts, Reconciler},
+    record,
     settings::{Config, Settings},
     waiting::chain,
     world::World,
@@ -122,10 +123,12 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> 
         store_id: identity::known(&config.data),
         max_replicas: config.max_replicas,
         blob_max: config.blob_max,
+        recordings: Some(config.data.join("recorded")),
         ..Settings::new("", &config.data)
     };
     let reconciler = Reconciler::new(parts, settings);
     let (world, stop) = (reconciler.world(), CancellationToken::new());
+    remember(&world).await;
     let api = Arc::new(Api::new(world.clone(), blobs.clone(), token));
     for addr in &bound.addrs {
         tracing::info!("the API listens on http://{addr}");
@@ -139,6 +142,15 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> 
         tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
     Ok(Running { addrs: bound.addrs, socket: bound.socket, token: token_file, world, stop, tasks, _lock: lock })
+}
+
+/// Takes up what was measured before a restart.
+async fn remember(world: &Arc<World>) {
+    let (Some(folder), now_ms) = (world.recorder.folder().map(Path::to_owned), world.now_ms()) else { return };
+    let windows = tokio::task::spawn_blocking(move || record::windows(&folder, now_ms)).await;
+    for (app, window) in windows.unwrap_or_default() {
+        world.reports.remember(app, window);
+    }
 }
 
 /// Removes what nothing refers to, now and then.

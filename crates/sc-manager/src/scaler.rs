@@ -15,7 +15,7 @@ use sc_scale::{Alert, Decision, Memory, Now, Policy, decide};
 use sc_store::{Expect, Fence, StoreError, Write};
 use tokio::time::sleep;
 
-use crate::{proxies::Facts, waiting::chain, world::World};
+use crate::{proxies::Facts, record::Recordings, waiting::chain, world::World};
 
 /// A second that no proxy closes is closed by this tick.
 const TICK: Duration = Duration::from_millis(500);
@@ -31,6 +31,7 @@ const WARM_UP_MS: u64 = 10_000;
 struct Remembered {
     epoch: Option<Fence>,
     apps: BTreeMap<AppId, (Memory, UnixMs)>,
+    recordings: Recordings,
     /// What was warned of last, and when.
     warned: BTreeMap<(AppId, &'static str), UnixMs>,
 }
@@ -97,6 +98,7 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
         *remembered = Remembered { epoch: Some(fence), ..Remembered::default() };
     }
     remembered.apps.retain(|app, _| desired.apps.contains_key(app));
+    remembered.recordings.keep(|app| desired.apps.contains_key(app));
     for (id, app) in &desired.apps {
         let scale = &app.app.scale;
         let paused = app.scale.paused_until_ms.is_some_and(|until| world.now_ms() < until);
@@ -106,7 +108,7 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
         let (memory, written_ms) = remembered.apps.remove(id).unwrap_or_else(|| (stored_memory(&app.scale), 0));
         let (policy, now) = (Policy::from(scale), now(world, id, app));
         world.reports.note_outside(id, world.outside.of(id));
-        let (decision, memory) = world.reports.with_window(id, |window| decide(&policy, &now, window, memory));
+        let (decision, memory) = recorded(world, id, &policy, &now, memory, &mut remembered.recordings);
         let due = decision.want != app.scale.want || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
         let written = if due { write(world, desired, fence, id, &decision, &memory).await } else { Ok(()) };
         let written_ms = if due { world.now_ms() } else { written_ms };
@@ -123,6 +125,25 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
             }
         }
     }
+}
+
+/// Decides, and records what from.
+fn recorded(
+    world: &World,
+    id: &AppId,
+    policy: &Policy,
+    now: &Now,
+    memory: Memory,
+    recordings: &mut Recordings,
+) -> (Decision, Memory) {
+    let (row, decided) = world.reports.with_window(id, |window| {
+        let row = recordings.take(&world.recorder, id, policy, now, window, &memory);
+        (row, decide(policy, now, window, memory))
+    });
+    if let Some(row) = row {
+        recordings.put(&world.recorder, id, row.decided(&decided.0));
+    }
+    decided
 }
 
 async fn write(

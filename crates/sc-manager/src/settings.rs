@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_replicas: u32,
     /// The largest blob in bytes.
     pub blob_max: u64,
+    /// Where the inputs of scaling decisions are recorded; none: nowhere.
+    pub recordings: Option<PathBuf>,
 }
 
 impl Settings {
@@ -33,6 +35,7 @@ impl Settings {
             blobs: data.into().join("blobs"),
             max_replicas: 100,
             blob_max: 1 << 30,
+            recordings: None,
         }
     }
 }

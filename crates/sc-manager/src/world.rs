@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock, events::Events, metrics::Metrics, mirror::Mirror, outside::Sources, probe::Answers, proxies::Reports,
-    settings::Settings, usage::Usages, waiting::Waiting,
+    record::Recorder, settings::Settings, usage::Usages, waiting::Waiting,
 };
 
 /// What this manager knows now.
@@ -43,6 +43,8 @@ pub struct World {
     pub usages: Usages,
     /// What the sources of scaling policies say.
     pub outside: Sources,
+    /// What scaling decisions were made from.
+    pub recorder: Recorder,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     /// Asks for a pass of the reconciler.
@@ -65,6 +67,7 @@ impl World {
             answers: Arc::default(),
             usages: Usages::default(),
             outside: Sources::default(),
+            recorder: Recorder::start(settings.recordings.clone()),
             metrics: Metrics::new(),
             wake: Notify::new(),
             refused: Mutex::default(),

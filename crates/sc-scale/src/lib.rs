@@ -12,6 +12,7 @@
 //! | what each signal asks for | [`needs`] |
 //! | what limits the largest of them | [`guards`] |
 //! | all of it in order, and in words | [`mod@decide`] |
+//! | recorded inputs, and deciding again from them | [`replay`] |
 
 pub mod capacity;
 pub mod decide;
@@ -20,6 +21,7 @@ pub mod guards;
 pub mod margin;
 pub mod needs;
 mod policy;
+pub mod replay;
 pub mod starts;
 pub mod window;
 

@@ -11,40 +11,59 @@ pub const SECONDS: usize = 900;
 /// Data older than this (ms) is stale: it may hold or raise the count, never lower it.
 pub const STALE_MS: u64 = 5_000;
 
-/// One second of one app, summed over all proxies and replicas.
+/// One second of one app, summed over all proxies and replicas. What is zero or none is left out of its JSON: a day of
+/// them is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {
     /// The second's end, Unix ms.
     pub at_ms: u64,
     /// Requests that came in.
+    #[serde(skip_serializing_if = "is_default")]
     pub arrivals: f64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx, failed.
+    #[serde(skip_serializing_if = "is_default")]
     pub completions: [f64; 6],
     /// Mean concurrency: ∫ in-flight dt over the second, streams included.
+    #[serde(skip_serializing_if = "is_default")]
     pub in_flight: f64,
     /// Requests waiting at the second's end.
+    #[serde(skip_serializing_if = "is_default")]
     pub held: f64,
     /// Streams and upgraded connections open.
+    #[serde(skip_serializing_if = "is_default")]
     pub streams: f64,
     /// Time from sending to the response head.
+    #[serde(skip_serializing_if = "is_default")]
     pub latency: Histogram,
     /// Time spent waiting in the proxy.
+    #[serde(skip_serializing_if = "is_default")]
     pub queue: Histogram,
     /// Replicas that were ready.
+    #[serde(skip_serializing_if = "is_default")]
     pub ready: u32,
     /// CPU in use, in CPUs, by the ready replicas past their warm-up together; none: not measured this second.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu: Option<f64>,
     /// CPU limit of those replicas together; none: they have no limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu_limit: Option<f64>,
     /// Memory in use by those replicas together, bytes; none: not measured.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory: Option<f64>,
     /// Their memory limit together, bytes; none: they have no limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory_limit: Option<f64>,
     /// How many replicas `cpu` and `cpu_limit` speak of. 0: all that were ready.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu_replicas: u32,
     /// Every registered proxy reported for this second.
+    #[serde(skip_serializing_if = "is_default")]
     pub complete: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Sample {

@@ -195,6 +195,12 @@ impl Client {
         self.get(&app_path(app, &query("/why", &[("at", at_ms.map(|at| at.to_string()))]))).await
     }
 
+    /// The decision at that time (none: the latest), decided again from its recorded inputs.
+    pub async fn why_again(&self, app: &AppId, at_ms: Option<u64>) -> Result<WhyView, ClientError> {
+        let parts = [("at", at_ms.map(|at| at.to_string())), ("replay", Some("1".to_owned()))];
+        self.get(&app_path(app, &query("/why", &parts))).await
+    }
+
     /// All replicas, or those of one app.
     pub async fn replicas(&self, app: Option<&AppId>) -> Result<Vec<ReplicaView>, ClientError> {
         self.get(&query("/v1/replicas", &[("app", app.map(ToString::to_string))])).await

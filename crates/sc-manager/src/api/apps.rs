@@ -1,12 +1,12 @@
 //! Apps.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use hyper::StatusCode;
 use sc_api::types::Accepted;
 
 use super::{Answer, Api, Call, body, route::Op};
-use crate::{commands, problem, view};
+use crate::{commands, problem, record, view};
 
 impl Api {
     pub(super) fn apps(&self) -> Answer {
@@ -29,10 +29,18 @@ impl Api {
         Ok(body::json(StatusCode::OK, &view::versions(app)))
     }
 
-    pub(super) fn why(&self, call: &Call) -> Answer {
+    pub(super) async fn why(&self, call: &Call) -> Answer {
         let (id, desired) = (call.app()?, self.desired()?);
         let app = desired.apps.get(&id).ok_or_else(|| problem::no_app(&desired, &id))?;
-        Ok(body::json(StatusCode::OK, &view::why(&self.world, &id, app, call.query.number("at")?)))
+        let at = call.query.number("at")?;
+        if !call.query.flag("replay")? {
+            return Ok(body::json(StatusCode::OK, &view::why(&self.world, &id, app, at)));
+        }
+        let folder = self.world.recorder.folder().map(Path::to_owned).ok_or_else(problem::no_recordings)?;
+        let (at, of) = (at.unwrap_or_else(|| self.world.now_ms()), id.clone());
+        let replayed = tokio::task::spawn_blocking(move || record::replay(&folder, &of, at)).await;
+        let replayed = replayed.map_err(|_| problem::no_recordings())?.map_err(problem::not_recorded)?;
+        Ok(body::json(StatusCode::OK, &view::why_again(&id, replayed)))
     }
 
     pub(super) async fn deploy(self: Arc<Self>, call: Call) -> Answer {

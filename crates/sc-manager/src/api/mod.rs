@@ -119,7 +119,7 @@ impl Api {
             Op::StopApp | Op::StartApp | Op::RestartApp => self.lifecycle(&call).await,
             Op::Rollback => self.rollback(call).await,
             Op::Versions => self.versions(&call),
-            Op::Why => self.why(&call),
+            Op::Why => self.why(&call).await,
             Op::Logs => self.logs(&call).await,
             Op::Replicas => self.replicas(&call),
             Op::StopReplica | Op::RestartReplica => self.replica_lifecycle(&call).await,

@@ -119,6 +119,11 @@ impl Reports {
         look(self.lock().samples.window(app).unwrap_or(&Window::default()))
     }
 
+    /// What was measured of an app before this manager started.
+    pub fn remember(&self, app: AppId, window: Window) {
+        self.lock().samples.remember(app, window);
+    }
+
     /// Notes what the sources of an app's policies say.
     pub fn note_outside(&self, app: &AppId, outside: Vec<Outside>) {
         self.lock().samples.note_outside(app, outside);

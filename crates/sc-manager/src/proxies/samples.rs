@@ -143,6 +143,10 @@ impl Samples {
         self.windows.get(app)
     }
 
+    pub(super) fn remember(&mut self, app: AppId, window: Window) {
+        self.windows.insert(app, window);
+    }
+
     pub(super) fn note_outside(&mut self, app: &AppId, outside: Vec<Outside>) {
         if let Some(window) = self.windows.get_mut(app) {
             window.outside = outside;

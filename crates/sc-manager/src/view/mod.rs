@@ -12,7 +12,7 @@ use sc_core::{
     records::{Intent, Rollout},
     stats::Histogram,
 };
-pub use why::why;
+pub use why::{why, why_again};
 
 use crate::world::World;
 

@@ -1,6 +1,6 @@
 //! Why an app has as many replicas as it has.
 
-use sc_api::types::WhyView;
+use sc_api::types::{ReplayView, WhyView};
 use sc_core::{
     AppId,
     plan::{DesiredApp, lack_of_addresses},
@@ -8,7 +8,7 @@ use sc_core::{
 };
 use sc_scale::Decision;
 
-use crate::world::World;
+use crate::{record::Replayed, world::World};
 
 /// The reason for the count, now or at an earlier time.
 pub fn why(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>) -> WhyView {
@@ -24,6 +24,30 @@ pub fn why(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>) -> W
         text: text(world, id, app, at, decision.as_ref()) + &lack(world, id, at),
         at_ms: decision.as_ref().map_or(at_ms, |decision| decision.at_ms),
         decision,
+        replay: None,
+    }
+}
+
+/// A decision of an earlier time, decided again.
+pub fn why_again(id: &AppId, replayed: Replayed) -> WhyView {
+    let Replayed { decision, decisions, differing, decider } = replayed;
+    let outcome = match (differing, decider == Replayed::DECIDER) {
+        (0, _) => "each came out as it was, byte for byte".to_owned(),
+        (_, true) => format!("{differing} came out otherwise: the recording or this program is damaged"),
+        (_, false) => {
+            format!("{differing} came out otherwise: decider {decider} decided then, {} now", Replayed::DECIDER)
+        }
+    };
+    WhyView {
+        app: id.clone(),
+        want: decision.want,
+        text: format!(
+            "{}. {decisions} decisions up to this one were made again from what was recorded: {outcome}",
+            sentence(&decision)
+        ),
+        at_ms: decision.at_ms,
+        decision: Some(decision),
+        replay: Some(ReplayView { decisions, differing, decider }),
     }
 }
 

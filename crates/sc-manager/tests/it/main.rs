@@ -15,4 +15,5 @@ mod loop_scale;
 mod loop_scaler;
 mod loop_warm;
 mod odd_store;
+mod recordings;
 mod server;

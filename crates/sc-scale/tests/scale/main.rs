@@ -4,3 +4,4 @@ mod loops;
 mod plant;
 mod policies;
 mod properties;
+mod replays;

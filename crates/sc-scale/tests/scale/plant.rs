@@ -26,6 +26,8 @@ pub struct Loop {
     pub app: App,
     pub policy: Policy,
     pub window: Window,
+    /// How things stood at the last decision.
+    pub now: Now,
     pub memory: Memory,
     pub want: u32,
     pub queue: f64,
@@ -51,6 +53,7 @@ impl Loop {
             app,
             policy,
             window: Window::default(),
+            now: Now::default(),
             memory: Memory::default(),
             want,
             queue: 0.0,
@@ -68,6 +71,7 @@ impl Loop {
         self.ready = self.want - (self.starting.len() as u32).min(self.want);
         let latency = self.serve(arrivals);
         let now = Now { at_ms: self.at_ms, want: self.want, ready: self.ready, held: 0, version: 1, warm: 0 };
+        self.now = now;
         let (decision, memory) = decide(&self.policy, &now, &self.window, std::mem::take(&mut self.memory));
         self.memory = memory;
         for _ in self.want..decision.want {

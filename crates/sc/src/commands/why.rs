@@ -24,19 +24,28 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = times::moment)]
     at: Option<UnixMs>,
 
+    /// Decide it again from what was recorded, and compare: recordings go back a day
+    #[arg(long)]
+    replay: bool,
+
     #[command(flatten)]
     output: Output,
 }
 
 /// Prints the reason.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
-    let why = session.client()?.why(&args.app, args.at).await?;
+    let client = session.client()?;
+    let why = match args.replay {
+        true => client.why_again(&args.app, args.at).await?,
+        false => client.why(&args.app, args.at).await?,
+    };
     let text = match args.output.format {
         Format::Name => format!("{}\n", why.want),
         format => out::structured(format, &why)?.unwrap_or_else(|| page(&why, session.paint)),
     };
     out::print(&text)?;
-    Ok(exit::OK)
+    // What comes out otherwise than it was is nothing to pass over.
+    Ok(if why.replay.is_some_and(|replay| replay.differing > 0) { exit::ERROR } else { exit::OK })
 }
 
 fn page(why: &WhyView, paint: Paint) -> String {
