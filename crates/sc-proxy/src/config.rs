@@ -12,7 +12,7 @@ use std::{
 use sc_core::routes::AppRoutes;
 use sc_store::Store;
 
-use crate::tls::TlsConfig;
+use crate::{access::AccessLog, tls::TlsConfig};
 
 /// Everything a proxy needs to start.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub grace: Duration,
     /// Who speaks HTTP/1.1 with clients.
     pub http1: Http1,
+    /// A line for each request; none: no log.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Config {
@@ -57,6 +59,7 @@ impl Config {
             limits: Limits::default(),
             grace: Duration::from_secs(30),
             http1: Http1::default(),
+            access_log: None,
         }
     }
 }

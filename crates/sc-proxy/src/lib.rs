@@ -18,6 +18,7 @@
 //!
 //! The library is what `sc demo` and the tests use: [`start()`] gives a [`Running`] proxy.
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod table;
 pub mod tls;
 pub mod worker;
 
+pub use access::AccessLog;
 pub use config::{Admin, Cidr, Config, Http1, Limits, Source};
 pub use start::{Running, StartError, start};
 pub use tls::{TlsConfig, TlsError};

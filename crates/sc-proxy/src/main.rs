@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
-use sc_proxy::{Admin, Cidr, Config, Http1, Running, Source, TlsConfig};
+use sc_proxy::{
+    AccessLog, Admin, Cidr, Config, Http1, Running, Source, TlsConfig,
+    access::{Format, Target},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -53,9 +56,28 @@ struct Cli {
     /// Who speaks HTTP/1.1 with clients: `fast` (the proxy's own code; hyper for what is not plain) or `hyper`
     #[arg(long, env = "SC_HTTP1", default_value = "fast", value_name = "PATH")]
     http1: Http1,
+    #[command(flatten)]
+    access: AccessArgs,
     /// What to log: error, warn, info, debug, trace, or by module as in `sc_proxy=debug`
     #[arg(long, env = "SC_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
+}
+
+#[derive(Args)]
+struct AccessArgs {
+    /// Write a line for each request to `stdout` or to this file, which may be rotated (it is opened anew when it was moved,
+    /// and on SIGHUP)
+    #[arg(long, env = "SC_ACCESS_LOG", value_name = "FILE")]
+    access_log: Option<Target>,
+    /// What a line looks like: `json` or `combined`
+    #[arg(long, env = "SC_ACCESS_LOG_FORMAT", default_value = "json", value_name = "FORMAT")]
+    access_log_format: Format,
+    /// Log this share of the requests, from 0 to 1; answers of class 5xx and slow requests are always logged
+    #[arg(long, env = "SC_ACCESS_LOG_SAMPLE", default_value = "1", value_parser = share, value_name = "SHARE")]
+    access_log_sample: f64,
+    /// Requests that take at least so long are slow, as in 500ms or 2s
+    #[arg(long, env = "SC_ACCESS_LOG_SLOW", value_parser = span, value_name = "TIME")]
+    access_log_slow: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -95,6 +117,21 @@ struct SourceArgs {
 fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.strip_suffix('s').unwrap_or(text);
     digits.parse().map(Duration::from_secs).map_err(|_| format!("{text:?} is no number of seconds, like 30s"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share from 0 to 1"))
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let of: fn(u64) -> Duration = match unit {
+        "ms" => Duration::from_millis,
+        "s" => Duration::from_secs,
+        _ => return Err(format!("{text:?} is no time, like 500ms or 2s")),
+    };
+    digits.parse().map(of).map_err(|_| format!("{text:?} is no time, like 500ms or 2s"))
 }
 
 fn main() -> ExitCode {
@@ -142,8 +179,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let running = sc_proxy::start(cli.config()?)?;
         tracing::info!(listen = ?running.listen, tls = ?running.listen_tls, admin = running.stats, id = running.id, "serving");
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut told = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
-        told().await;
+        loop {
+            tokio::select! {
+                () = told() => break,
+                _ = hangup.recv() => running.reopen_logs(),
+            }
+        }
         tracing::info!("stopping: running requests may finish");
         tokio::select! {
             () = Running::stop(running) => tracing::info!("stopped"),
@@ -166,7 +209,15 @@ impl Cli {
         config.grace = self.grace;
         config.limits.connections = room_for_connections(config.limits.connections);
         config.http1 = self.http1;
+        config.access_log = self.access.config();
         Ok(config)
+    }
+}
+
+impl AccessArgs {
+    fn config(self) -> Option<AccessLog> {
+        let (format, sample, slow) = (self.access_log_format, self.access_log_sample, self.access_log_slow);
+        self.access_log.map(|target| AccessLog { target, format, sample, slow })
     }
 }
 

@@ -77,6 +77,7 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared) -> Vec<MetricFamily>
     });
     let connections: u64 = shared.connections.iter().map(|thread| thread.0.load(Relaxed)).sum();
     let unrouted: u64 = shared.unrouted.iter().map(|thread| thread.0.load(Relaxed)).sum();
+    let lines = |count: &std::sync::atomic::AtomicU64| [(vec![], count.load(Relaxed))];
     let families = vec![
         counter("sc_proxy_requests_total", "Requests answered, by class of the answer.", requests),
         durations(apps),
@@ -94,6 +95,12 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared) -> Vec<MetricFamily>
         gauge("sc_proxy_ejected_backends", "Backends passed over because of failures.", each(|s| s.ejected)),
         gauge("sc_proxy_open_connections", "Client connections and streams open.", [(vec![], connections)]),
         counter("sc_proxy_unrouted_requests_total", "Requests that belong to no app.", [(vec![], unrouted)]),
+        counter("sc_proxy_access_log_lines_total", "Lines of the access log written.", lines(&shared.access.written)),
+        counter(
+            "sc_proxy_access_log_dropped_total",
+            "Lines of the access log lost: its writer was behind or could not write.",
+            lines(&shared.access.dropped),
+        ),
     ];
     families.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
 }

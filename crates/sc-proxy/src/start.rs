@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    admin,
+    access, admin,
     config::{Admin, Config, Source},
     control::{self, Parts, Published, SourceSeed, disk, disk::Disk, register::Registrar},
     live::Shared,
@@ -75,6 +75,15 @@ pub enum StartError {
     /// The routes file is not right.
     #[error(transparent)]
     Routes(#[from] FileError),
+    /// The access log cannot be written.
+    #[error("cannot write the access log to {target:?}")]
+    AccessLog {
+        /// Where.
+        target: access::Target,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The system gives no more threads.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -98,6 +107,8 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     socket: Option<PathBuf>,
+    /// Writes the access log; it ends when the workers have.
+    writer: Option<JoinHandle<()>>,
 }
 
 /// Starts a proxy: it serves when this returns. It runs on threads of its own and needs no runtime of the caller's, but a
@@ -127,6 +138,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let (admin, stats, socket) = bind_admin(&config.admin)?;
 
     let shared = Arc::new(Shared::new(threads));
+    let (access, writer) = access_log(&config, &shared)?;
     let published = Published::first(&shared, disk.as_ref().and_then(Disk::load));
     let (signal, signals) = watch::channel(Signal::default());
     let signal = Arc::new(signal);
@@ -146,6 +158,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         workers: Vec::new(),
         control: None,
         socket,
+        writer: None,
     };
     let parts = Parts {
         id,
@@ -162,13 +175,27 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         stop: stopped,
     };
     running.control = Some((stop, spawn("sc-proxy-control", move || control::run(parts))?));
+    if let Some(writer) = writer {
+        running.writer = Some(spawn("sc-proxy-log", move || writer.run())?);
+    }
     for (thread, listeners) in listeners.into_iter().enumerate() {
         let (shared, signal) = (shared.clone(), signals.clone());
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
-        let plan = Plan { thread, listeners, tls: tls.clone(), shared, limits, trust, http1: config.http1, signal };
+        let (tls, http1, access) = (tls.clone(), config.http1, access.clone());
+        let plan = Plan { thread, listeners, tls, shared, limits, trust, http1, access, signal };
         running.workers.push(spawn(&format!("sc-proxy-{thread}"), move || worker::run(plan))?);
     }
     Ok(running)
+}
+
+fn access_log(
+    config: &Config,
+    shared: &Arc<Shared>,
+) -> Result<(Option<access::Source>, Option<access::Writer>), StartError> {
+    let Some(log) = &config.access_log else { return Ok((None, None)) };
+    let failed = |source| StartError::AccessLog { target: log.target.clone(), source };
+    let (writer, batches) = access::Writer::open(&log.target, shared.clone()).map_err(failed)?;
+    Ok((Some(access::Source::new(log.clone(), shared.clone(), batches)), Some(writer)))
 }
 
 fn threads(asked: usize) -> usize {
@@ -333,6 +360,11 @@ impl Running {
         self.shared.clone()
     }
 
+    /// Opens the access log's file anew, as after a rotation.
+    pub fn reopen_logs(&self) {
+        self.shared.access.reopen.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Stops accepting, lets running requests finish for as long as the configured grace, and ends.
     pub async fn stop(self) {
         let grace = self.grace;
@@ -344,6 +376,9 @@ impl Running {
         self.say_stop(Instant::now() + grace);
         for worker in std::mem::take(&mut self.workers) {
             join(worker).await;
+        }
+        if let Some(writer) = self.writer.take() {
+            join(writer).await;
         }
         if let Some((stop, control)) = self.control.take() {
             let _ = stop.send(());

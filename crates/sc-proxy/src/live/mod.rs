@@ -63,6 +63,8 @@ pub struct Shared {
     pub has_table: AtomicBool,
     /// Requests that belong to no app.
     pub unrouted: Vec<Padded<AtomicU64>>,
+    /// What became of the access log's lines.
+    pub access: crate::access::Counts,
     /// Time zero of all times that are kept as numbers.
     pub epoch: Instant,
 }
@@ -84,6 +86,7 @@ impl Shared {
             applied: tokio::sync::Notify::new(),
             has_table: AtomicBool::new(false),
             unrouted: zeros(),
+            access: Default::default(),
             epoch: Instant::now(),
         }
     }

@@ -26,6 +26,7 @@ use super::{
     body::{Recording, ToBackend},
     client::Client,
     exchange::Exchange,
+    log::Story,
     multiplex::Fate,
     upstream::{ConnectError, Sender},
 };
@@ -54,7 +55,7 @@ pub(super) struct Attempts<'a> {
     /// Serial numbers of the backends that could not be reached in this round.
     tried: Vec<u64>,
     pause: Duration,
-    attempts: u32,
+    story: Story,
     sendings: u32,
     /// A used connection has failed this request: no other one is trusted.
     fresh: bool,
@@ -73,11 +74,12 @@ struct Spare {
 impl<'a> Attempts<'a> {
     pub(super) fn new(worker: &'a Rc<Worker>, client: &'a Client, app: &'a Rc<LocalApp>, started: Instant) -> Self {
         let (ticket, tried, pause) = (None, Vec::new(), PAUSE);
-        Self { worker, client, app, started, ticket, tried, pause, attempts: 0, sendings: 0, fresh: false }
+        let story = Story::default();
+        Self { worker, client, app, started, ticket, tried, pause, story, sendings: 0, fresh: false }
     }
 
     /// Sends the request until there is an answer, or a reason why there is none.
-    pub(super) async fn run(mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
+    pub(super) async fn run(&mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
         let (mut request, spare) = self.prepare(request);
         let repeatable = spare.as_ref().is_some_and(|spare| spare.is_idempotent);
         loop {
@@ -98,7 +100,7 @@ impl<'a> Attempts<'a> {
             };
             match answer {
                 Some(Ok(response)) => {
-                    exchange.answered(response.status().as_u16(), sent.elapsed());
+                    self.answered(&mut exchange, response.status().as_u16(), sent);
                     exchange.hold(sender);
                     return Ok((response, exchange));
                 }
@@ -130,9 +132,21 @@ impl<'a> Attempts<'a> {
         self.app.of(&self.worker.table()).is_some_and(|app| app.hop.protocol.is_multiplexed())
     }
 
+    /// The head of an answer has come.
+    pub(super) fn answered(&mut self, exchange: &mut Exchange, status: u16, sent: Instant) {
+        let after = sent.elapsed();
+        self.story.upstream = Some(after);
+        exchange.answered(status, after);
+    }
+
+    /// How it went.
+    pub(super) fn story(&mut self) -> Story {
+        std::mem::take(&mut self.story)
+    }
+
     pub(super) fn count_attempt(&mut self) {
-        self.attempts += 1;
-        if self.attempts > 1 {
+        self.story.attempts += 1;
+        if self.story.attempts > 1 {
             self.app.live.count(self.worker.thread, AppSlot::RETRIES);
         }
     }
@@ -249,6 +263,9 @@ impl<'a> Attempts<'a> {
             let choice = if others_first { Choice::Full } else { self.choose(app, repeatable) };
             if let Choice::Member { at, trial } = choice {
                 let upstream = self.worker.upstream(&app.members[at].backend);
+                if self.worker.access.is_some() {
+                    self.story.last = Some(upstream.clone());
+                }
                 let exchange = Exchange::begin(self.worker, self.app, upstream, trial);
                 self.leave_line();
                 return Ok((exchange, Timeouts::of(app)));
@@ -285,6 +302,7 @@ impl<'a> Attempts<'a> {
     async fn wait(&mut self, choice: Choice, deadline: Instant) -> Result<(), Refusal> {
         let now = Instant::now();
         if now >= deadline {
+            self.story.queue = self.started.elapsed();
             return Err(if choice == Choice::Tried { Refusal::Unreachable } else { Refusal::QueueTimeout });
         }
         let Some(ticket) = &self.ticket else { return Ok(()) };
@@ -304,7 +322,8 @@ impl<'a> Attempts<'a> {
     /// A backend was found: the next in line may look.
     fn leave_line(&mut self) {
         if self.ticket.take().is_some() {
-            let waited = self.started.elapsed().as_nanos() as u64;
+            self.story.queue = self.started.elapsed();
+            let waited = self.story.queue.as_nanos() as u64;
             self.app.live.shard(self.worker.thread).queue.record(waited);
         }
     }

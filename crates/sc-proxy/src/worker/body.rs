@@ -17,6 +17,7 @@ use hyper::{
 };
 
 use super::{client::Phase, exchange::Exchange, h2::Under};
+use crate::access::Line;
 
 /// A request's body on its way to a backend.
 pub(super) enum ToBackend {
@@ -61,7 +62,7 @@ impl Body for ToBackend {
             Self::Empty => Poll::Ready(None),
             Self::Stream(body, phase) => {
                 let frame = ready!(poll_full(body, cx));
-                phase.progress();
+                phase.received(data_len(&frame));
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Self::Replay(replay) => replay.poll_frame(cx),
@@ -83,6 +84,10 @@ impl Body for ToBackend {
             Self::Replay(replay) => replay.recording.borrow().hint,
         }
     }
+}
+
+fn data_len(frame: &Option<Result<Frame<Bytes>, hyper::Error>>) -> usize {
+    frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len)
 }
 
 /// A request body that is kept, up to a bound, while it passes.
@@ -138,7 +143,7 @@ impl Recording {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(poll_full(&mut self.body, cx));
-        self.phase.progress();
+        self.phase.received(data_len(&frame));
         match &frame {
             None if self.state == State::Open => self.state = State::Whole,
             None => {}
@@ -194,6 +199,8 @@ pub(super) struct ToClient {
     idle: Duration,
     /// On HTTP/2: its place among the connection's requests.
     under: Option<Under>,
+    /// Its request's line in the access log, written when the answer has gone.
+    line: Option<Box<Line>>,
 }
 
 enum Content {
@@ -207,7 +214,7 @@ impl ToClient {
     /// The proxy's own; it may be empty.
     pub(super) fn own(content: Bytes, phase: &Arc<Phase>, idle: Duration) -> Self {
         let content = Some(content).filter(|content| !content.is_empty());
-        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None }
+        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None, line: None }
     }
 
     /// A backend's.
@@ -216,7 +223,7 @@ impl ToClient {
             exchange.finish();
             return Self::own(Bytes::new(), phase, idle);
         }
-        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle, under: None }
+        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle, under: None, line: None }
     }
 
     /// Whether it is the proxy's own, not a backend's.
@@ -237,6 +244,17 @@ impl ToClient {
         self.under = Some(under);
     }
 
+    /// Keeps its request's line in the access log until the answer has gone.
+    pub(super) fn log(&mut self, line: Box<Line>) {
+        self.line = Some(line);
+    }
+
+    fn count(&mut self, data: Option<&Bytes>) {
+        if let (Some(line), Some(data)) = (&mut self.line, data) {
+            line.entry.bytes_out += data.len() as u64;
+        }
+    }
+
     fn finish(&mut self) {
         if let Content::Relay(_, exchange) = std::mem::replace(&mut self.content, Content::Own(None)) {
             exchange.finish();
@@ -251,13 +269,18 @@ impl Body for ToClient {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let body = match &mut this.content {
-            Content::Own(content) => return Poll::Ready(content.take().map(|data| Ok(Frame::data(data)))),
+            Content::Own(content) => {
+                let data = content.take();
+                this.count(data.as_ref());
+                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
+            }
             Content::Relay(body, _) => body,
         };
         let frame = ready!(poll_full(body, cx));
         if frame.is_none() || body.is_end_stream() {
             this.finish();
         }
+        this.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()));
         Poll::Ready(frame)
     }
 
@@ -278,6 +301,9 @@ impl Body for ToClient {
 
 impl Drop for ToClient {
     fn drop(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.entry.bytes_in = self.phase.take_received();
+        }
         self.phase.idle(self.idle);
     }
 }

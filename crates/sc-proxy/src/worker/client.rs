@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -34,6 +34,8 @@ pub(crate) struct Phase {
     ticks: AtomicU32,
     limit: AtomicU32,
     over: AtomicBool,
+    /// Bytes that were read of the request's body, for the access log.
+    received: AtomicU64,
     /// The connection speaks another protocol now.
     upgraded: AtomicBool,
 }
@@ -119,6 +121,17 @@ impl Phase {
         self.ticks.store(0, Relaxed);
     }
 
+    /// So much of a request's body has come.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.store(self.received.load(Relaxed) + bytes as u64, Relaxed);
+        self.progress();
+    }
+
+    /// How much of its body has come since this was last asked.
+    pub(super) fn take_received(&self) -> u64 {
+        self.received.swap(0, Relaxed)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase.load(Relaxed), IDLE | HEAD | SENDING) && self.over.load(Relaxed)
     }
@@ -161,6 +174,7 @@ pub(super) async fn tick(worker: Rc<Worker>) {
         }
         worker.close_idle_upstreams();
         worker.set_date();
+        worker.flush_log();
     }
 }
 

@@ -10,6 +10,7 @@ mod exchange;
 mod fast;
 mod grpc;
 mod h2;
+mod log;
 mod multiplex;
 mod outgoing;
 mod secure;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use self::{client::Clients, serial::BySerial, upstream::Upstream};
 use crate::{
+    access,
     balance::Budget,
     config::{Cidr, Http1, Limits},
     live::{App, AppLive, Shared, Table},
@@ -66,6 +68,8 @@ pub struct Plan {
     pub trust: Vec<Cidr>,
     /// Who speaks HTTP/1.1 with clients.
     pub http1: Http1,
+    /// What it gets its access log from.
+    pub access: Option<access::Source>,
     /// Orders.
     pub signal: watch::Receiver<Signal>,
 }
@@ -95,6 +99,7 @@ pub(crate) struct Worker {
     trust: Vec<Cidr>,
     http1: Http1,
     tls: Option<tokio_rustls::TlsAcceptor>,
+    access: Option<Rc<access::Log>>,
     view: RefCell<View>,
     upstreams: RefCell<BySerial<Rc<Upstream>>>,
     apps: RefCell<BySerial<Rc<LocalApp>>>,
@@ -179,6 +184,7 @@ impl Worker {
             trust: plan.trust,
             http1: plan.http1,
             tls: plan.tls.map(tokio_rustls::TlsAcceptor::from),
+            access: plan.access.map(|source| Rc::new(access::Log::new(source))),
             view: RefCell::new(View { cache, table }),
             upstreams: RefCell::default(),
             apps: RefCell::default(),
@@ -235,6 +241,13 @@ impl Worker {
             Rc::new(LocalApp { live: app.live.clone(), budget, at: Cell::new(0) })
         };
         self.apps.borrow_mut().entry(app.live.serial).or_insert_with(new).clone()
+    }
+
+    /// Hands on what there is of the access log.
+    fn flush_log(&self) {
+        if let Some(log) = &self.access {
+            log.flush();
+        }
     }
 
     fn set_date(&self) {

@@ -10,7 +10,16 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 
-use super::{LocalApp, Worker, answer::Refusal, attempt::Attempts, body::ToClient, client::Client, grpc, stream};
+use super::{
+    LocalApp, Worker,
+    answer::Refusal,
+    attempt::Attempts,
+    body::ToClient,
+    client::Client,
+    grpc,
+    log::{Logged, note_refusal, note_story},
+    stream,
+};
 use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
@@ -26,17 +35,25 @@ pub(super) async fn serve(
     client.phase.busy();
     let started = Instant::now();
     let is_grpc = grpc::is_grpc(&request);
+    let mut line = worker.log_rich(&client, &request, started);
     let mut response = match route(&worker, &mut request) {
         Ok(routed) => {
             let app = routed.app.clone();
-            let answer = relay(&worker, &client, request, routed, started).await;
-            let response = answer.unwrap_or_else(|refusal| reject(&worker, &client, &app, refusal));
+            if let Some(line) = &mut line {
+                line.entry.app = app.live.id.to_string();
+            }
+            let answer = relay(&worker, &client, request, routed, started, &mut line).await;
+            let response = answer.unwrap_or_else(|refusal| {
+                note_refusal(&mut line, refusal);
+                reject(&worker, &client, &app, refusal)
+            });
             count(&worker, &app, &response, started);
             response
         }
         Err(refusal) => {
             let unrouted = &worker.shared.unrouted[worker.thread].0;
             unrouted.store(unrouted.load(Relaxed) + 1, Relaxed);
+            note_refusal(&mut line, refusal);
             refusal.response(&client, worker.limits.idle_timeout)
         }
     };
@@ -50,6 +67,10 @@ pub(super) async fn serve(
     }
     if is_grpc {
         grpc::translate(&mut response);
+    }
+    if let Some(mut line) = line {
+        line.entry.status = response.status().as_u16();
+        response.body_mut().log(line);
     }
     Ok(response)
 }
@@ -122,6 +143,7 @@ async fn relay(
     mut request: Request<Incoming>,
     routed: Routed,
     started: Instant,
+    line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
     routed.app.live.count(worker.thread, AppSlot::ARRIVALS);
     let peer = Peer { text: &client.text, trusted: client.trusted, secure: client.secure };
@@ -132,7 +154,11 @@ async fn relay(
         *request.uri_mut() = target;
     }
     *request.version_mut() = Version::HTTP_11;
-    let (response, exchange) = Attempts::new(worker, client, &routed.app, started).run(request).await?;
+    let mut attempts = Attempts::new(worker, client, &routed.app, started);
+    let answer = attempts.run(request).await;
+    note_story(line, attempts.story());
+    let (response, exchange) = answer?;
+    let upgrade = upgrade.map(|upgrade| (upgrade, line));
     respond(worker, client, &routed.app, response, exchange, upgrade)
 }
 
@@ -142,7 +168,7 @@ fn respond(
     app: &Rc<LocalApp>,
     mut response: Response<Incoming>,
     exchange: super::exchange::Exchange,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<(OnUpgrade, &mut Logged)>,
 ) -> Result<Response<ToClient>, Refusal> {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::forward_response(response.headers_mut(), switching);
@@ -151,10 +177,10 @@ fn respond(
     if !switching {
         return Ok(response.map(|body| ToClient::relay(body, exchange, &client.phase, idle)));
     }
-    let Some(upgrade) = upgrade else { return Err(Refusal::Broken) };
+    let Some((upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
     client.phase.upgraded();
     let backend = hyper::upgrade::on(&mut response);
-    stream::start(worker, app.live.clone(), upgrade, backend, exchange);
+    stream::start(worker, app.live.clone(), upgrade, backend, (exchange, line.take()));
     Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
 }
 

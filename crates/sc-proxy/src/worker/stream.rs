@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::{Open, Worker, exchange::Exchange};
+use super::{Open, Worker, exchange::Exchange, log::Logged};
 use crate::live::{AppLive, AppSlot};
 
 /// How long the change of protocol may take on either side.
@@ -18,23 +18,28 @@ pub(super) fn start(
     live: Arc<AppLive>,
     client: OnUpgrade,
     backend: OnUpgrade,
-    exchange: Exchange,
+    (exchange, mut line): (Exchange, Logged),
 ) {
     let (open, thread) = (Open::new(worker), worker.thread);
     tokio::task::spawn_local(async move {
         let counted = Stream::new(live, thread);
-        if let Err(error) = pass(client, backend).await {
-            tracing::debug!(%error, "a stream ended early");
+        if let Some(line) = &mut line {
+            line.entry.status = 101;
         }
-        drop((counted, exchange, open));
+        match (pass(client, backend).await, &mut line) {
+            (Ok(bytes), Some(line)) => (line.entry.bytes_in, line.entry.bytes_out) = bytes,
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::debug!(%error, "a stream ended early"),
+        }
+        drop((counted, exchange, open, line));
     });
 }
 
-async fn pass(client: OnUpgrade, backend: OnUpgrade) -> Result<(), Box<dyn std::error::Error>> {
+/// Bytes passed from the client and to it.
+async fn pass(client: OnUpgrade, backend: OnUpgrade) -> Result<(u64, u64), Box<dyn std::error::Error>> {
     let both = async { tokio::try_join!(client, backend) };
     let (client, backend) = tokio::time::timeout(UPGRADE, both).await??;
-    tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?;
-    Ok(())
+    Ok(tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?)
 }
 
 /// Counts a stream while it is open.

@@ -89,6 +89,27 @@ async fn it_serves_and_a_signal_lets_it_finish() {
 }
 
 #[tokio::test]
+async fn a_hangup_opens_the_access_log_anew_and_ends_nothing() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, log) = (routes(folder.path(), &backend), folder.path().join("access.log"));
+    let log_to = log.display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "1", "--routes-file", &file];
+    let access = ["--access-log", &log_to, "--access-log-format", "combined", "--access-log-slow", "500ms"];
+    let mut program = Program::start(&[&args[..], &access].concat());
+    let addr = program.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    std::fs::rename(&log, folder.path().join("old")).unwrap();
+    program.signal(rustix::process::Signal::HUP);
+    until("there is a new log", async || log.exists()).await;
+    get(addr, "x", "/after").await;
+    let logged = async || std::fs::read_to_string(&log).unwrap().contains("\"GET /after HTTP/1.1\" 200 ");
+    until("it is logged", logged).await;
+    program.signal(rustix::process::Signal::TERM);
+    assert_eq!(program.ended().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_on_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -102,6 +123,7 @@ async fn what_is_wrong_is_said_on_one_line() {
         (vec!["--routes-file", &bad, "--listen", "127.0.0.1:0"], 1, "line 2, column 1"),
         (vec!["--routes-file", "/nope", "--listen", "127.0.0.1:0"], 1, "/nope"),
         (vec!["--listen", "nowhere"], 2, "nowhere"),
+        (vec!["--access-log-sample", "2"], 2, "share from 0 to 1"),
         (vec!["--manager", "http://x", "--token-file", "/nope"], 1, "token in /nope"),
     ] {
         let (status, said) = Program::start(&args).ended().await;

@@ -2,6 +2,7 @@
 
 const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Hyper;
 
+mod access;
 mod balance;
 mod control;
 mod drain;

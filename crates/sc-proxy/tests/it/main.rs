@@ -3,6 +3,7 @@
 /// The same cases run over the other path in `hyper.rs`.
 const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Fast;
 
+mod access;
 mod balance;
 mod binary;
 mod control;

@@ -6,7 +6,7 @@ use super::{buffer::Buf, upload::Upload};
 use crate::{
     http1::{Encoding, Framing, From, Request, Verdict, fields, forward_request, judge},
     table::{normal_host, normal_path, strip_prefix},
-    worker::{LocalApp, Worker, client::Client},
+    worker::{LocalApp, Worker, client::Client, log::Logged},
 };
 
 /// A request that is served here.
@@ -20,6 +20,8 @@ pub(super) struct Ask {
     /// The connection ends after it.
     pub(super) close: bool,
     pub(super) takes_trailers: bool,
+    /// Its line in the access log.
+    pub(super) line: Logged,
 }
 
 /// What is to be done with the bytes that were read.
@@ -73,6 +75,10 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
         Framing::Chunked => Encoding::Chunked { trailers: request.has_trailers },
         _ => Encoding::Plain,
     };
+    let mut line = worker.log_plain(client, request);
+    if let Some(line) = &mut line {
+        line.entry.app = app.id.to_string();
+    }
     let is_idempotent = request.is_idempotent();
     let keep = if is_idempotent { worker.limits.replay_bytes } else { 0 };
     Some(Ask {
@@ -82,5 +88,6 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
         is_idempotent,
         close: request.close,
         takes_trailers: request.takes_trailers,
+        line,
     })
 }

@@ -51,12 +51,14 @@ pub(super) struct Download {
     keeps: bool,
     /// All of it is in `out` or written.
     is_whole: bool,
+    /// Bytes of the body that were taken.
+    taken: u64,
 }
 
 impl Download {
     pub(super) fn new(out: Vec<u8>) -> Self {
         let (body, encoding) = (Body::Done, Encoding::Plain);
-        Self { reply: Buf::default(), out, at: 0, body, encoding, keeps: false, is_whole: false }
+        Self { reply: Buf::default(), out, at: 0, body, encoding, keeps: false, is_whole: false, taken: 0 }
     }
 
     /// Something of the proxy's own, such as a 100.
@@ -72,6 +74,11 @@ impl Download {
     /// The client has not yet taken all that came.
     pub(super) fn is_blocked(&self) -> bool {
         self.at < self.out.len() || !self.reply.is_empty()
+    }
+
+    /// Bytes of the body that were taken.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.taken
     }
 
     /// All of it was read.
@@ -188,6 +195,7 @@ impl Download {
 
     fn absorb(&mut self) -> Result<(), Failure> {
         let step = self.body.next(self.reply.filled()).map_err(|_| Failure::Broken)?;
+        self.taken += step.data.len() as u64;
         self.encoding.put(&self.reply.filled()[step.data], &mut self.out);
         self.reply.consume(step.used);
         self.end();
@@ -199,6 +207,7 @@ impl Download {
         let most = (self.reply.filled().len() as u64).min(self.body.left()) as usize;
         let n = ready!(poll_write(cx, client, &self.reply.filled()[..most]))?;
         self.body.next(&self.reply.filled()[..n]).map_err(|_| Failure::Broken)?;
+        self.taken += n as u64;
         self.reply.consume(n);
         self.end();
         Poll::Ready(Ok(()))

@@ -106,6 +106,7 @@ async fn refuse<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut
     let unrouted = &worker.shared.unrouted[worker.thread].0;
     unrouted.store(unrouted.load(Relaxed) + 1, Relaxed);
     let text = refuse::text(Refusal::BadHead, &worker.date.borrow(), false, true);
+    drop(worker.log_malformed(client));
     let written = Relay { worker, client, stream, input }.write(&text).await;
     if written { After::Linger } else { After::Drop }
 }

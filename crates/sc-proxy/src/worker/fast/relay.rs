@@ -24,6 +24,7 @@ use crate::{
         attempt::Attempts,
         client::{Client, Transport},
         exchange::Exchange,
+        log::{note_refusal, note_story},
     },
 };
 
@@ -69,6 +70,9 @@ impl<T: Transport> Relay<'_, T> {
         let after = match self.send(&mut ask, &mut download, started).await {
             Ok((status, exchange, backend)) => {
                 count(self.worker, &ask.app, status, started);
+                if let Some(line) = &mut ask.line {
+                    line.entry.status = status;
+                }
                 self.pass_on(&mut ask, &mut download, exchange, backend).await
             }
             Err(Ended::Gone) => After::Drop,
@@ -77,9 +81,14 @@ impl<T: Transport> Relay<'_, T> {
                     ask.app.live.count(self.worker.thread, AppSlot::REJECTED);
                 }
                 count(self.worker, &ask.app, refusal.status(), started);
-                self.refuse(&ask, refusal).await
+                note_refusal(&mut ask.line, refusal);
+                self.refuse(&mut ask, refusal).await
             }
         };
+        if let Some(mut line) = ask.line.take() {
+            line.entry.bytes_in = ask.upload.body_bytes();
+            line.entry.bytes_out += download.body_bytes();
+        }
         ask.upload.free(&self.worker.buffers);
         download.free(&self.worker.buffers);
         after
@@ -92,8 +101,20 @@ impl<T: Transport> Relay<'_, T> {
         download: &mut Download,
         started: Instant,
     ) -> Result<(u16, Exchange, TcpStream), Ended> {
-        let (app, client, worker) = (ask.app.clone(), self.client, self.worker);
-        let mut attempts = Attempts::new(worker, client, &app, started);
+        let app = ask.app.clone();
+        let mut attempts = Attempts::new(self.worker, self.client, &app, started);
+        let sent = self.try_all(ask, download, &mut attempts).await;
+        note_story(&mut ask.line, attempts.story());
+        sent
+    }
+
+    async fn try_all(
+        &mut self,
+        ask: &mut Ask,
+        download: &mut Download,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<(u16, Exchange, TcpStream), Ended> {
+        let (client, worker) = (self.client, self.worker);
         loop {
             let idempotent = ask.is_idempotent;
             let (mut exchange, limits) = self.unless_gone(ask, pin!(attempts.acquire(idempotent))).await??;
@@ -121,7 +142,7 @@ impl<T: Transport> Relay<'_, T> {
             };
             let failure = match head {
                 Some(Ok(status)) => {
-                    exchange.answered(status, sent.elapsed());
+                    attempts.answered(&mut exchange, status, sent);
                     return Ok((status, exchange, backend));
                 }
                 Some(Err(failure)) => failure,
@@ -215,9 +236,13 @@ impl<T: Transport> Relay<'_, T> {
         }
     }
 
-    async fn refuse(&mut self, ask: &Ask, refusal: Refusal) -> After {
+    async fn refuse(&mut self, ask: &mut Ask, refusal: Refusal) -> After {
         let keep = ask.upload.is_whole() && !ask.close && !self.worker.stopping.get();
         let text = refuse::text(refusal, &self.worker.date.borrow(), ask.is_head, !keep);
+        if let Some(line) = &mut ask.line {
+            line.entry.bytes_out =
+                memchr::memmem::find(&text, b"\r\n\r\n").map_or(0, |end| (text.len() - end - 4) as u64);
+        }
         let after = if keep { After::Keep } else { After::Linger };
         if self.write(&text).await { after } else { After::Drop }
     }

@@ -35,6 +35,8 @@ pub(super) struct Upload {
     is_stopped: bool,
     /// The client waits for a 100.
     expects: bool,
+    /// Bytes of the body that were taken.
+    received: u64,
 }
 
 impl Upload {
@@ -42,12 +44,28 @@ impl Upload {
     pub(super) fn new(head: Vec<u8>, framing: Framing, encoding: Encoding, keep: usize, expects: bool) -> Self {
         let body = Body::new(framing);
         let (is_whole, keep) = (body.is_done(), head.len() + keep);
-        Self { out: head, at: 0, body, encoding, keep, is_lost: false, is_whole, is_stopped: false, expects }
+        Self {
+            out: head,
+            at: 0,
+            body,
+            encoding,
+            keep,
+            is_lost: false,
+            is_whole,
+            is_stopped: false,
+            expects,
+            received: 0,
+        }
     }
 
     /// All of it was read from the client.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// Bytes of the body that were taken.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.received
     }
 
     /// The backend has all of it.
@@ -127,6 +145,7 @@ impl Upload {
     /// Takes what was read into `out`.
     fn absorb(&mut self, input: &mut Buf) -> Result<(), Failure> {
         let step = self.body.next(input.filled()).map_err(|_| Failure::BadBody)?;
+        self.received += step.data.len() as u64;
         self.encoding.put(&input.filled()[step.data], &mut self.out);
         input.consume(step.used);
         self.end();
@@ -144,6 +163,7 @@ impl Upload {
         let written = ready!(Pin::new(backend).poll_write(cx, &input.filled()[..most]));
         let n = self.taken(written);
         self.body.next(&input.filled()[..n]).map_err(|_| Failure::BadBody)?;
+        self.received += n as u64;
         input.consume(n);
         self.end();
         Poll::Ready(Ok(()))
