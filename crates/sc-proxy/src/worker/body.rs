@@ -268,6 +268,7 @@ impl Body for ToClient {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
+        this.phase.sends(false, this.idle);
         let body = match &mut this.content {
             Content::Own(content) => {
                 let data = content.take();
@@ -281,6 +282,8 @@ impl Body for ToClient {
             this.finish();
         }
         this.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()));
+        // Until this is polled again it is the client that is waited for.
+        this.phase.sends(true, this.idle);
         Poll::Ready(frame)
     }
 

@@ -293,13 +293,13 @@ fn builder(limits: &Limits) -> http1::Builder {
 }
 
 /// A connection's entry among the thread's connections.
-struct Registered {
+pub(super) struct Registered {
     worker: Rc<Worker>,
     key: u64,
 }
 
 impl Registered {
-    fn new(worker: &Rc<Worker>, phase: &Arc<Phase>, cx: &Context<'_>) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, phase: &Arc<Phase>, cx: &Context<'_>) -> Self {
         let key = worker.clients.next.get();
         worker.clients.next.set(key + 1);
         worker.clients.open.borrow_mut().insert(key, (phase.clone(), cx.waker().clone()));

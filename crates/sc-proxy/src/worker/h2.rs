@@ -2,10 +2,12 @@
 //! when there is none.
 //!
 //! What floods could hold is bounded: streams at once, the size of a head (HPACK and CONTINUATION included), streams reset by
-//! the client before we took them (rapid reset) and by us for its errors (MadeYouReset), buffers and windows.
+//! the client before we took them (rapid reset) and by us for its errors (MadeYouReset), buffers and windows. A client that
+//! takes nothing of an answer for as long as a connection may be idle loses that stream, and its backend is free again.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    convert::Infallible,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::pin,
@@ -27,11 +29,10 @@ use hyper::{
 
 use super::{
     Open, Worker,
-    client::{Client, Phase, Transport, until_over},
+    client::{Client, Phase, Registered, Transport, until_over},
     serve,
     watched::Io,
 };
-use crate::config::Limits;
 
 /// Requests at once on one connection.
 const STREAMS: u32 = 128;
@@ -60,6 +61,36 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Here {
     }
 }
 
+tokio::task_local! {
+    /// The phase of the stream whose task runs.
+    static STREAM: Rc<RefCell<Option<Arc<Phase>>>>;
+}
+
+/// Spawns the tasks of a client's streams, and ends one when its time is over: its stream is reset.
+#[derive(Clone)]
+struct PerStream(Rc<Worker>);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for PerStream {
+    fn execute(&self, future: F) {
+        let (worker, stream) = (self.0.clone(), Rc::<RefCell<Option<Arc<Phase>>>>::default());
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(STREAM.scope(stream.clone(), future));
+            let mut registered = None;
+            let ended = poll_fn(|cx| {
+                if stream.borrow().as_ref().is_some_and(|phase| phase.is_over()) {
+                    return Poll::Ready(());
+                }
+                let ended = future.as_mut().poll(cx);
+                if let (None, Some(phase)) = (&registered, &*stream.borrow()) {
+                    registered = Some(Registered::new(&worker, phase, cx));
+                }
+                ended
+            });
+            ended.await;
+        });
+    }
+}
+
 /// Serves one connection until it ends. `read`: what was read from it already.
 pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, stream: T, read: Bytes, peer: SocketAddr) {
     let client = Rc::new(Client::new(&worker, peer, T::SECURE));
@@ -70,13 +101,14 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, stream: 
         let worker = worker.clone();
         service_fn(move |request| answer(worker.clone(), client.clone(), streams.clone(), request))
     };
-    let connection = builder(&worker.limits).serve_connection(io, service);
+    let connection = builder(&worker).serve_connection(io, service);
     drive(&worker, &phase, connection, peer).await;
     drop(open);
 }
 
-fn builder(limits: &Limits) -> http2::Builder<Here> {
-    let mut builder = http2::Builder::new(Here);
+fn builder(worker: &Rc<Worker>) -> http2::Builder<PerStream> {
+    let limits = &worker.limits;
+    let mut builder = http2::Builder::new(PerStream(worker.clone()));
     builder
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(RESETS)
@@ -93,7 +125,7 @@ fn builder(limits: &Limits) -> http2::Builder<Here> {
 async fn drive<S>(
     worker: &Rc<Worker>,
     phase: &Arc<Phase>,
-    connection: http2::Connection<impl hyper::rt::Read + hyper::rt::Write + Unpin, S, Here>,
+    connection: http2::Connection<impl hyper::rt::Read + hyper::rt::Write + Unpin, S, PerStream>,
     peer: SocketAddr,
 ) where
     S: hyper::service::HttpService<Incoming, ResBody = super::body::ToClient>,
@@ -158,21 +190,17 @@ async fn answer(
     connection: Rc<Client>,
     streams: Rc<Streams>,
     mut request: Request<Incoming>,
-) -> Result<hyper::Response<super::body::ToClient>, Gone> {
+) -> Result<hyper::Response<super::body::ToClient>, Infallible> {
     let under = Under::begin(streams);
     join_cookies(request.headers_mut());
     let client = Rc::new(connection.another());
     let phase = client.phase.clone();
-    let answered = until_over(&worker, &phase, pin!(serve::serve(worker.clone(), client, request))).await;
-    let Some(Ok(mut response)) = answered else { return Err(Gone) };
+    phase.busy();
+    let _ = STREAM.try_with(|stream| stream.replace(Some(phase)));
+    let Ok(mut response) = serve::serve(worker, client, request).await;
     response.body_mut().hold(under);
     Ok(response)
 }
-
-/// There is no answer; cannot happen, since a request in work has no time of its own that could be over.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's time is over")]
-struct Gone;
 
 /// A client may send its cookies in several fields; HTTP/1.1 wants one (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {

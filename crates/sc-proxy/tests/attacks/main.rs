@@ -7,6 +7,7 @@ mod bench;
 mod chunks;
 mod differential;
 mod duties;
+mod floods;
 mod framing;
 mod mutated;
 mod parsers;

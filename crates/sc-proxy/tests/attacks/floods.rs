@@ -1,0 +1,243 @@
+//! Floods of HTTP/2 frames, written by hand. Each ends its connection or is held back with bounded memory, and others are
+//! served meanwhile.
+
+use std::time::Duration;
+
+use sc_proxy::Http1;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{
+    bench::{Bench, GOOD, PATIENCE, exchange},
+    slow::resident_kib,
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What the proxy may grow by, whatever comes.
+const GROWTH_KIB: u64 = 48 * 1024;
+/// More than this need not be sent: a flood that was not ended by then never is.
+const FLOOD: usize = 256 << 20;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes()[..], payload].concat()
+}
+
+/// `GET http://a/` or `POST`, as HPACK (RFC 7541) without a dynamic table.
+fn head(method: u8) -> Vec<u8> {
+    [&[method, 0x86, 0x84, 0x01, 1][..], b"a"].concat()
+}
+
+const GET: u8 = 0x82;
+const POST: u8 = 0x83;
+
+/// A field that is not indexed; both parts shorter than 127 bytes.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    [&[0, name.len() as u8][..], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+}
+
+async fn open(bench: &Bench, settings: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(bench.addr).await.unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await.unwrap();
+    stream
+}
+
+/// How a flood ended.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// The proxy closed the connection.
+    Closed,
+    /// It takes nothing more while its own frames are not read.
+    HeldBack,
+    /// It took everything.
+    Taken,
+}
+
+/// Writes chunk after chunk until the proxy has enough; `reads`: its frames are read meanwhile.
+async fn pour(stream: TcpStream, reads: bool, mut chunk: impl FnMut() -> Vec<u8>) -> End {
+    let (mut read, mut write) = stream.into_split();
+    let reader = reads.then(|| tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await }));
+    let mut sent = 0;
+    while sent < FLOOD {
+        let chunk = chunk();
+        match timeout(Duration::from_secs(2), write.write_all(&chunk)).await {
+            Ok(Ok(())) => sent += chunk.len(),
+            Ok(Err(_)) => return End::Closed,
+            Err(_) if reads => break,
+            Err(_) => return End::HeldBack,
+        }
+    }
+    drop(reader);
+    End::Taken
+}
+
+/// Runs a flood, and asks for something on another connection all the while.
+async fn flood(bench: &Bench, settings: &[u8], reads: bool, chunk: impl FnMut() -> Vec<u8>) -> End {
+    let stream = open(bench, settings).await;
+    let before = resident_kib();
+    let others = async {
+        loop {
+            is_served(bench).await;
+        }
+    };
+    let end = tokio::select! {
+        end = pour(stream, reads, chunk) => end,
+        () = others => End::Taken,
+    };
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "grew by {grown} KiB");
+    is_served(bench).await;
+    end
+}
+
+/// Somebody else is.
+async fn is_served(bench: &Bench) {
+    let answer = exchange(bench.addr, b"GET /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+async fn bench() -> Bench {
+    Bench::start(Http1::Fast, GOOD).await
+}
+
+/// CVE-2024-27316: a head that never ends.
+#[tokio::test]
+async fn continuation() {
+    let (bench, mut first) = (bench().await, true);
+    let fields = field("x-a", &"y".repeat(100)).repeat(140);
+    let end = flood(&bench, &[], true, || {
+        if std::mem::take(&mut first) {
+            return frame(HEADERS, 0, 1, &head(GET));
+        }
+        frame(CONTINUATION, 0, 1, &fields)
+    });
+    assert_eq!(end.await, End::Closed);
+    assert_eq!(bench.backend.requests().iter().filter(|seen| seen.target() == "/").count(), 0);
+}
+
+/// The same with frames that hold nothing, so that no size is ever reached.
+#[tokio::test]
+async fn empty_continuation() {
+    let (bench, mut first) = (bench().await, true);
+    let end = flood(&bench, &[], true, || {
+        if std::mem::take(&mut first) {
+            return frame(HEADERS, 0, 1, &head(GET));
+        }
+        frame(CONTINUATION, 0, 1, &[]).repeat(1_000)
+    });
+    assert_eq!(end.await, End::Closed);
+}
+
+/// CVE-2025-8671 ("MadeYouReset"): errors that make the proxy reset the stream, so that the client needs not do it.
+#[tokio::test]
+async fn made_to_reset() {
+    for fault in [frame(WINDOW_UPDATE, 0, 0, &0_u32.to_be_bytes()), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 255, 255, 255])]
+    {
+        let (bench, mut id) = (bench().await, 1);
+        let end = flood(&bench, &[], true, || {
+            let mut fault = fault.clone();
+            fault[5..9].copy_from_slice(&u32::to_be_bytes(id));
+            let both = [frame(HEADERS, END_HEADERS, id, &head(POST)), fault].concat();
+            id += 2;
+            both
+        });
+        assert_eq!(end.await, End::Closed);
+        assert!(bench.backend.requests().iter().filter(|seen| seen.target() == "/").count() < 200);
+    }
+}
+
+/// One entry of the table, named ten thousand times by a byte each.
+#[tokio::test]
+async fn hpack_bomb() {
+    let (bench, mut id) = (bench().await, 1);
+    let value = vec![b'y'; 4_000];
+    // Literal with incremental indexing: name "x", value of 4000 bytes (an integer of 7 bits prefix: 127, then 3873).
+    let entry = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &value].concat();
+    let end = flood(&bench, &[], true, || {
+        let bomb = [head(GET), entry.clone(), vec![0xbe; 10_000]].concat();
+        let bomb = frame(HEADERS, END_HEADERS | END_STREAM, id, &bomb);
+        id += 2;
+        bomb
+    });
+    assert_eq!(end.await, End::Closed);
+    assert_eq!(bench.backend.requests().iter().filter(|seen| seen.target() == "/").count(), 0);
+}
+
+/// Whatever asks for an answer is not answered faster than its answers are read.
+#[tokio::test]
+async fn pings_and_settings_that_are_not_read() {
+    let ping = frame(PING, 0, 0, &[0; 8]).repeat(1_000);
+    let settings = frame(SETTINGS, 0, 0, &[]).repeat(1_000);
+    for chunk in [ping, settings] {
+        let bench = bench().await;
+        assert_ne!(flood(&bench, &[], false, || chunk.clone()).await, End::Taken);
+    }
+}
+
+#[tokio::test]
+async fn empty_data() {
+    let (bench, mut first) = (bench().await, true);
+    let end = flood(&bench, &[], true, || {
+        if std::mem::take(&mut first) {
+            return frame(HEADERS, END_HEADERS, 1, &head(POST));
+        }
+        frame(DATA, 0, 1, &[]).repeat(1_000)
+    });
+    assert_eq!(end.await, End::Closed);
+}
+
+/// The next frame: its kind and stream.
+async fn next(stream: &mut TcpStream) -> std::io::Result<(u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    tokio::io::copy(&mut stream.take(length.into()), &mut tokio::io::sink()).await?;
+    Ok((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+}
+
+/// A client that never opens its window loses its streams in time, though its connection is alive and its backend is willing;
+/// meanwhile little is kept for it.
+#[tokio::test]
+async fn window_stall() {
+    let size = 64 << 20;
+    let large = [format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n").into_bytes(), vec![b'x'; size]].concat();
+    let hasty = |config: &mut sc_proxy::Config| config.limits.idle_timeout = Duration::from_millis(600);
+    let bench = Bench::start_with(Http1::Fast, large, &[], hasty).await;
+    let no_window = [0, 4, 0, 0, 0, 0];
+    let mut stream = open(&bench, &no_window).await;
+    let before = resident_kib();
+    let streams = 40;
+    for n in 0..streams {
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head(GET))).await.unwrap();
+    }
+    let (mut reset, deadline) = (std::collections::BTreeSet::new(), Instant::now() + PATIENCE);
+    while reset.len() < streams as usize {
+        assert!(Instant::now() < deadline, "only {} of {streams} streams were ended", reset.len());
+        match timeout(Duration::from_millis(50), next(&mut stream)).await {
+            Ok(Ok((RST_STREAM, id))) => _ = reset.insert(id),
+            Ok(Ok((GOAWAY, _))) | Ok(Err(_)) => break,
+            Ok(Ok(_)) => {}
+            // It is there all the while.
+            Err(_) => stream.write_all(&frame(PING, 0, 0, &[0; 8])).await.unwrap(),
+        }
+        let grown = resident_kib().saturating_sub(before);
+        assert!(grown < 2 * GROWTH_KIB, "grew by {grown} KiB");
+    }
+    assert!(!reset.is_empty(), "streams are ended one by one");
+}
