@@ -5,10 +5,21 @@
 //! | `GET /stats` | lines of JSON [`sc_core::stats::Frame`], without end |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /routes` | the routes in force, with each backend's live state |
+//! | `POST /backends/REPLICA/drain?seconds=N` | gives the backend no new request for so long; without `seconds` until it is undone |
+//! | `POST /backends/REPLICA/undrain` | undoes that |
 //! | `GET /healthz` | 200 |
 //! | `GET /readyz` | 200 when it has routes and is not stopping, else 503 |
 
-use std::{convert::Infallible, future::Future, io, rc::Rc, sync::Arc, time::Duration};
+mod drain;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, channel::Channel, combinators::UnsyncBoxBody};
@@ -94,8 +105,11 @@ async fn connection(control: Rc<Control>, stream: Box<dyn Stream>, place: OwnedS
 }
 
 fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> {
+    if request.method() == Method::POST {
+        return drain::answer(control, request);
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here\n");
     }
     match request.uri().path() {
         "/stats" => stats(control),
@@ -148,10 +162,13 @@ fn stats(control: &Control) -> Response<Body> {
 
 fn routes(control: &Control) -> Value {
     let table = control.shared.table.load_full();
+    let now = control.shared.micros(Instant::now()) / 1_000;
     let backend = |member: &Member| {
         json!({
             "replica": member.backend.replica, "addr": member.backend.addr, "weight": member.weight,
             "version": member.version, "in_flight": member.backend.in_flight(), "ejected": member.backend.is_ejected(),
+            "healthy": !member.backend.is_down(), "drained": member.backend.is_drained(now),
+            "ewma_seconds": member.backend.ewma.micros(now).map(|micros| f64::from(micros) * 1e-6),
         })
     };
     let app = |app: &Arc<App>| {
@@ -160,6 +177,8 @@ fn routes(control: &Control) -> Value {
             "backends": app.members.iter().map(backend).collect::<Vec<_>>(),
         })
     };
-    let (_, revision, _) = control.state.borrow().routes();
-    json!({ "revision": revision, "apps": table.apps.iter().map(app).collect::<Vec<_>>() })
+    let state = control.state.borrow();
+    let ((_, revision, _), source) = (state.routes(), state.source());
+    let source = json!({ "errors": source.errors, "broken": source.broken });
+    json!({ "revision": revision, "source": source, "apps": table.apps.iter().map(app).collect::<Vec<_>>() })
 }

@@ -28,6 +28,7 @@ pub mod headers;
 pub mod http1;
 pub mod live;
 pub mod metrics;
+pub mod probe;
 pub mod source;
 pub mod start;
 pub mod table;

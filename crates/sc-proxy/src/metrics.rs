@@ -9,7 +9,10 @@ use prometheus::{
 };
 use sc_core::stats;
 
-use crate::{control::State, live::Shared};
+use crate::{
+    control::{SourceState, State},
+    live::Shared,
+};
 
 /// How many apps get series of their own.
 pub const APPS_MAX: usize = 500;
@@ -31,12 +34,13 @@ struct Sums {
     connect_errors: u64,
     in_flight: u64,
     ejected: u64,
+    ejections: u64,
 }
 
 /// All metrics as text.
 pub(crate) fn text(state: &State, shared: &Shared) -> String {
     let mut out = Vec::new();
-    let families = families(&sums(state), shared);
+    let families = families(&sums(state), shared, state.source());
     if let Err(error) = TextEncoder::new().encode(&families, &mut out) {
         tracing::error!(%error, "metrics could not be written");
     }
@@ -65,11 +69,12 @@ fn sums(state: &State) -> BTreeMap<String, Sums> {
         sums.connect_errors += stats.connect_errors;
         sums.in_flight += stats.in_flight;
         sums.ejected += u64::from(stats.ejected);
+        sums.ejections += backend.ejections();
     }
     apps
 }
 
-fn families(apps: &BTreeMap<String, Sums>, shared: &Shared) -> Vec<MetricFamily> {
+fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState) -> Vec<MetricFamily> {
     let each = |value: fn(&Sums) -> u64| apps.iter().map(move |(app, sums)| (vec![("app", app.as_str())], value(sums)));
     let requests = apps.iter().flat_map(|(app, sums)| {
         let class = |(n, count): (usize, &u64)| (vec![("app", app.as_str()), ("code_class", CLASSES[n])], *count);
@@ -93,8 +98,15 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared) -> Vec<MetricFamily>
         gauge("sc_proxy_in_flight_requests", "Requests and streams with a backend.", each(|s| s.in_flight)),
         gauge("sc_proxy_streams", "Upgraded connections open.", each(|s| s.streams)),
         gauge("sc_proxy_ejected_backends", "Backends passed over because of failures.", each(|s| s.ejected)),
+        counter("sc_proxy_ejections_total", "Ejections of backends after failures.", each(|s| s.ejections)),
         gauge("sc_proxy_open_connections", "Client connections and streams open.", [(vec![], connections)]),
         counter("sc_proxy_unrouted_requests_total", "Requests that belong to no app.", [(vec![], unrouted)]),
+        counter("sc_proxy_source_errors_total", "Routes read and refused.", [(vec![], source.errors)]),
+        gauge(
+            "sc_proxy_source_broken",
+            "1 while the newest routes are refused and older ones serve.",
+            [(vec![], u64::from(source.broken.is_some()))],
+        ),
         counter("sc_proxy_access_log_lines_total", "Lines of the access log written.", lines(&shared.access.written)),
         counter(
             "sc_proxy_access_log_dropped_total",

@@ -24,11 +24,12 @@ use tokio::{
     task::{JoinHandle, spawn_local},
 };
 
-pub(crate) use self::state::{Published, State};
+pub(crate) use self::state::{Published, SourceState, State};
 use self::{disk::Disk, register::Registrar};
 use crate::{
     admin,
     live::Shared,
+    probe,
     source::{RouteSource, Update},
     tls::Folder,
     worker::Signal,
@@ -69,6 +70,8 @@ pub(crate) struct Control {
     frames: broadcast::Sender<Bytes>,
     /// A frame is wanted now: something has been applied, or a reader has come.
     frame_now: tokio::sync::Notify,
+    /// A table or the way of probing has changed.
+    pub(crate) published: tokio::sync::Notify,
 }
 
 /// Runs the control thread until it is told to stop.
@@ -86,6 +89,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             signal: parts.signal,
             frames: broadcast::channel(FRAMES).0,
             frame_now: tokio::sync::Notify::new(),
+            published: tokio::sync::Notify::new(),
         });
         let (saves, registered) = (watch::channel(()), watch::channel(false));
         let (updates, incoming) = mpsc::channel(UPDATES);
@@ -94,6 +98,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             spawn_local(publish(control.clone(), incoming, saves.0)),
             spawn_local(frames::send(control.clone())),
             spawn_local(watch_applied(control.clone())),
+            spawn_local(probe::run(control.clone())),
             spawn_local(admin::serve(control.clone(), parts.admin)?),
         ];
         tasks.extend(parts.certs.map(|folder| spawn_local(folder.watch())));
@@ -135,6 +140,7 @@ async fn publish(control: Rc<Control>, mut updates: mpsc::Receiver<Update>, save
             control.signal.send_modify(|signal| signal.generation = generation);
         }
         saves.send_replace(());
+        control.published.notify_one();
         control.applied_moved();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    rc::Rc,
     sync::{Arc, atomic::Ordering::*},
     time::{Instant, SystemTime},
 };
@@ -14,6 +15,7 @@ use sc_core::{
 
 use crate::{
     live::{Registry, Shared, Table},
+    probe::Probes,
     source::Update,
 };
 
@@ -56,6 +58,19 @@ pub(crate) struct State {
     applied: u64,
     /// The generation that is on disk; the newest there is when nothing is kept.
     saved: Option<u64>,
+    /// How the reading of routes goes.
+    source: SourceState,
+    /// How backends are probed.
+    probes: Rc<Probes>,
+}
+
+/// How the reading of routes goes.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct SourceState {
+    /// How often what was read was refused.
+    pub(crate) errors: u64,
+    /// Why the newest was, until a good one is read.
+    pub(crate) broken: Option<String>,
 }
 
 impl State {
@@ -63,11 +78,21 @@ impl State {
         let generation = shared.table.load().generation;
         let saved = keeps.then_some(0);
         let (pending, next) = (VecDeque::new(), None);
-        Self { id, boot, seq: 0, shared, published, next, revision: 0, pending, generation, applied: 0, saved }
+        let (source, probes) = (SourceState::default(), Rc::default());
+        let (seq, revision, applied) = (0, 0, 0);
+        Self { id, boot, seq, shared, published, next, revision, pending, generation, applied, saved, source, probes }
     }
 
     /// Takes in what a source says.
     pub(crate) fn merge(&mut self, update: Update) {
+        self.source.errors += u64::from(update.refused.is_some());
+        self.source.broken = update.refused;
+        if self.source.broken.is_some() {
+            return;
+        }
+        if let Some(probes) = update.probes {
+            self.probes = Rc::new(probes);
+        }
         if !update.whole && update.revision < self.revision {
             return; // an echo from before the last listing
         }
@@ -136,6 +161,16 @@ impl State {
     /// The routes in force and their generation.
     pub(crate) fn routes(&self) -> (u64, u64, Arc<Routes>) {
         (self.generation, self.revision, self.published.routes.clone())
+    }
+
+    /// How the reading of routes goes.
+    pub(crate) fn source(&self) -> &SourceState {
+        &self.source
+    }
+
+    /// How backends are probed.
+    pub(crate) fn probes(&self) -> Rc<Probes> {
+        self.probes.clone()
     }
 
     /// The routes of a generation are on disk.

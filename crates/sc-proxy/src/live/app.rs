@@ -138,7 +138,10 @@ impl App {
         let member = &self.members[i];
         let in_flight = member.backend.in_flight();
         let room = limit.is_none_or(|limit| in_flight < limit);
-        let usable = room && !ask.tried.contains(&member.backend.serial);
+        let usable = room
+            && !ask.tried.contains(&member.backend.serial)
+            && !member.backend.is_drained(now)
+            && (!member.backend.is_down() || self.only_down_left(ask.tried, now));
         let eligible = usable
             && (member.backend.standing(|| now, ask.repeatable) != Standing::Ejected
                 || health::panics(self.members.len(), self.ejected())
@@ -166,6 +169,12 @@ impl App {
     /// Whether all backends that were not tried are ejected ones: better one of them than none.
     fn only_ejected_left(&self, tried: &[u64]) -> bool {
         self.members.iter().all(|m| tried.contains(&m.backend.serial) || m.backend.is_ejected())
+    }
+
+    /// Whether the probes of all that could be used fail: then they say nothing of use, and one may still answer.
+    fn only_down_left(&self, tried: &[u64], now: u64) -> bool {
+        let out = |b: &Backend| tried.contains(&b.serial) || b.is_drained(now) || b.is_down();
+        self.members.iter().all(|member| out(&member.backend))
     }
 
     fn ejected(&self) -> usize {

@@ -59,6 +59,12 @@ pub struct Backend {
     /// When it was first a candidate, in milliseconds since the epoch, plus one; 0: never.
     first: AtomicU64,
     listed: AtomicBool,
+    /// Its probes fail.
+    down: AtomicBool,
+    /// It is drained by hand until then, in milliseconds since the epoch; 0: it is not.
+    drained: AtomicU64,
+    /// How often it was ejected.
+    ejections: AtomicU64,
     /// Whether `health` holds anything; spares the lock while all is well.
     sick: AtomicBool,
     health: Mutex<Health>,
@@ -84,6 +90,9 @@ impl Backend {
             ewma: Ewma::default(),
             first: AtomicU64::new(0),
             listed: AtomicBool::new(true),
+            down: AtomicBool::new(false),
+            drained: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
             sick: AtomicBool::new(false),
             health: Mutex::default(),
             shards: (0..threads).map(|_| OnceLock::new()).collect(),
@@ -132,6 +141,31 @@ impl Backend {
         self.listed.store(listed, Release);
     }
 
+    /// Its probes fail.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Relaxed)
+    }
+
+    /// Its probes say so.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Relaxed);
+    }
+
+    /// Whether it is drained by hand; `now` in milliseconds since the epoch.
+    pub fn is_drained(&self, now: u64) -> bool {
+        now < self.drained.load(Relaxed)
+    }
+
+    /// Gives it no new request until then, in milliseconds since the epoch. 0 ends that.
+    pub fn drain_until(&self, until: u64) {
+        self.drained.store(until, Relaxed);
+    }
+
+    /// How often it was ejected.
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
+    }
+
     /// What may be sent to it; see [`Health::standing`]. `now` in milliseconds since the epoch.
     pub fn standing(&self, now: impl FnOnce() -> u64, repeatable: bool) -> Standing {
         if self.sick.load(Relaxed) { self.health().standing(now(), repeatable) } else { Standing::Well }
@@ -162,6 +196,7 @@ impl Backend {
     /// It failed; see [`Health::failed`].
     pub fn failed(&self, now: u64, may_eject: bool) {
         if let Some(span) = self.change(|health| health.failed(now, may_eject)) {
+            self.ejections.fetch_add(1, Relaxed);
             tracing::warn!(replica = %self.replica, addr = %self.addr, ?span, "passed over after failures");
         }
     }
@@ -179,7 +214,7 @@ impl Backend {
 
     /// The sum over all threads. `micros` gives the time since the epoch and is read after the counters.
     pub fn stats(&self, micros: impl Fn() -> u64) -> BackendStats {
-        let mut stats = BackendStats { ejected: self.is_ejected(), ..Default::default() };
+        let mut stats = BackendStats { ejected: self.is_ejected() || self.is_down(), ..Default::default() };
         for shard in self.shards.iter().filter_map(OnceLock::get) {
             let counts = shard.counts.read();
             let answers = &counts[Slot::ANSWERS..Slot::ANSWERS + 6];

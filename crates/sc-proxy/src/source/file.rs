@@ -6,7 +6,14 @@
 //! host = "web.example.com"            # left out: any host
 //! path = "/"                          # left out: all paths
 //! strip = false                       # take the prefix off before the request goes on
-//! backends = ["127.0.0.1:9000"]       # the same for all routes of an app
+//! backends = ["127.0.0.1:9000"]       # the same for all routes of an app; or { addr = "127.0.0.1:9000", weight = 3 }
+//!
+//! [route.health]                      # left out: backends are not probed; the same for all routes of an app
+//! path = "/healthz"                   # left out: a connection is enough
+//! interval = "2s"
+//! timeout = "1s"
+//! unhealthy_after = 3                 # failed probes in a row
+//! healthy_after = 2                   # good ones in a row
 //! ```
 //!
 //! The file is looked at five times a second. A new version is taken whole or not at all.
@@ -27,8 +34,11 @@ use sc_core::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{RouteSource, Update};
-use crate::table::host_pattern;
+use super::{RouteSource, Update, target::Target};
+use crate::{
+    probe::{Probe, Probes},
+    table::host_pattern,
+};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -71,7 +81,25 @@ struct Entry {
     path: RoutePath,
     #[serde(default)]
     strip: bool,
-    backends: Option<Vec<SocketAddr>>,
+    backends: Option<Vec<Target>>,
+    health: Option<Probe>,
+}
+
+/// What a file says of an app, over all its routes.
+#[derive(Default)]
+struct Said {
+    routes: Vec<RouteSpec>,
+    backends: Option<Vec<Target>>,
+    health: Option<Probe>,
+}
+
+/// What a routes file says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// The routes.
+    pub apps: Vec<AppRoutes>,
+    /// How backends are probed.
+    pub probes: Probes,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,46 +132,51 @@ fn root() -> RoutePath {
 ///
 /// # Errors
 /// Line, column and what is wrong there.
-pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> Result<Vec<AppRoutes>, String> {
+pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> Result<Parsed, String> {
     let file: RoutesFile = toml::from_str(text).map_err(|error| error.to_string())?;
-    let mut apps: BTreeMap<AppId, (Vec<RouteSpec>, Option<Vec<SocketAddr>>)> = BTreeMap::new();
+    let mut apps: BTreeMap<AppId, Said> = BTreeMap::new();
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, backends } = entry.into_inner();
+        let Entry { app, host, path, strip, backends, health } = entry.into_inner();
         let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip };
         let key = RouteSpec { strip: false, path: route.path.trim_end_matches('/').to_owned(), ..route.clone() };
         if let Some(other) = owners.insert(key, app.clone()) {
             let host = route.host.as_deref().unwrap_or("any host");
             return Err(format!("{at}: {host} {} is already routed to {other}", route.path));
         }
-        let (routes, known) = apps.entry(app.clone()).or_default();
-        routes.push(route);
-        match (&known, backends) {
-            (Some(known), Some(new)) if *known != new => {
-                return Err(format!(
-                    "{at}: app {app} has other backends above; give all its routes the same, or only one"
-                ));
-            }
-            (_, Some(new)) => *known = Some(new),
-            _ => {}
-        }
+        let said = apps.entry(app.clone()).or_default();
+        said.routes.push(route);
+        let differs = |what| format!("{at}: app {app} has {what} above; give all its routes the same, or only one");
+        agree(&mut said.backends, backends).map_err(|()| differs("other backends"))?;
+        agree(&mut said.health, health).map_err(|()| differs("another health check"))?;
     }
-    let finish = |(app, (routes, backends)): (AppId, (_, Option<Vec<SocketAddr>>))| {
-        let mut backends = backends.unwrap_or_default();
-        let mut seen = std::collections::HashSet::new();
-        backends.retain(|addr| seen.insert(*addr));
-        let backend = |addr: SocketAddr| BackendRoute {
-            replica: ReplicaId::new(&app, number(&app, addr)),
-            addr,
-            weight: 1,
+    let mut parsed = Parsed::default();
+    for (app, said) in apps {
+        let backend = |target: Target| BackendRoute {
+            replica: ReplicaId::new(&app, number(&app, target.addr)),
+            addr: target.addr,
+            weight: target.weight,
             version: 0,
         };
-        let backends = backends.into_iter().map(backend).collect();
+        let mut seen = std::collections::HashSet::new();
+        let targets = said.backends.unwrap_or_default().into_iter().filter(|target| seen.insert(target.addr));
+        let backends = targets.map(backend).collect();
+        parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         let (traffic, extra) = (Traffic::default(), Default::default());
-        AppRoutes { v: 1, app, routes, backends, traffic, stopped: false, extra }
-    };
-    Ok(apps.into_iter().map(finish).collect())
+        parsed.apps.push(AppRoutes { v: 1, app, routes: said.routes, backends, traffic, stopped: false, extra });
+    }
+    Ok(parsed)
+}
+
+/// Takes a value in that may be said once, or again the same.
+fn agree<T: PartialEq>(known: &mut Option<T>, new: Option<T>) -> Result<(), ()> {
+    match (&*known, new) {
+        (Some(known), Some(new)) if *known != new => return Err(()),
+        (None, new) => *known = new,
+        _ => {}
+    }
+    Ok(())
 }
 
 fn place(text: &str, at: usize) -> String {
@@ -161,8 +194,9 @@ pub(crate) struct FileSource {
     next: HashMap<AppId, u64>,
     seen: Option<Stamp>,
     revision: u64,
-    first: Option<Vec<AppRoutes>>,
-    broken: bool,
+    first: Option<Parsed>,
+    /// What was told to be wrong.
+    broken: Option<String>,
 }
 
 type Stamp = (SystemTime, u64, u64);
@@ -171,7 +205,7 @@ impl FileSource {
     /// Reads the file for the first time.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let (path, numbers, next) = (path.to_owned(), HashMap::new(), HashMap::new());
-        let mut source = Self { path, numbers, next, seen: None, revision: 0, first: None, broken: false };
+        let mut source = Self { path, numbers, next, seen: None, revision: 0, first: None, broken: None };
         source.seen = source.stamp();
         source.first = Some(source.read()?);
         Ok(source)
@@ -184,7 +218,7 @@ impl FileSource {
         Some((meta.modified().ok()?, meta.len(), meta.ino()))
     }
 
-    fn read(&mut self) -> Result<Vec<AppRoutes>, FileError> {
+    fn read(&mut self) -> Result<Parsed, FileError> {
         let path = || self.path.clone();
         let text = std::fs::read_to_string(&self.path).map_err(|source| FileError::Read { path: path(), source })?;
         let (numbers, next) = (&mut self.numbers, &mut self.next);
@@ -198,9 +232,9 @@ impl FileSource {
         parse(&text, number).map_err(|text| FileError::Content { path: self.path.clone(), text })
     }
 
-    fn update(&mut self, apps: Vec<AppRoutes>) -> Update {
+    fn update(&mut self, Parsed { apps, probes }: Parsed) -> Update {
         self.revision += 1;
-        Update { revision: self.revision, whole: true, put: apps, ..Update::default() }
+        Update { revision: self.revision, whole: true, put: apps, probes: Some(probes), ..Update::default() }
     }
 }
 
@@ -217,21 +251,23 @@ impl RouteSource for FileSource {
                 continue;
             }
             match self.read() {
-                Ok(apps) => {
+                Ok(parsed) => {
                     self.seen = stamp;
-                    self.broken = false;
-                    tracing::info!(path = %self.path.display(), apps = apps.len(), "new routes");
-                    return self.update(apps);
+                    self.broken = None;
+                    tracing::info!(path = %self.path.display(), apps = parsed.apps.len(), "new routes");
+                    return self.update(parsed);
                 }
                 // A file that is not there may be about to be replaced: looked at again each time, told once.
                 Err(error) => {
                     if !matches!(error, FileError::Read { .. }) {
                         self.seen = stamp;
-                        self.broken = false;
+                        self.broken = None;
                     }
-                    if !std::mem::replace(&mut self.broken, true) {
-                        let error = crate::start::chain(&error);
+                    let error = crate::start::chain(&error);
+                    if self.broken.as_ref() != Some(&error) {
+                        self.broken = Some(error.clone());
                         tracing::error!(error, "the last good routes serve on");
+                        return Update { revision: self.revision, refused: Some(error), ..Update::default() };
                     }
                 }
             }
@@ -249,6 +285,32 @@ mod tests {
             n += 1;
             n
         })
+        .map(|parsed| parsed.apps)
+    }
+
+    #[test]
+    fn backends_may_have_weights_and_be_probed() {
+        let parsed = parse(
+            r#"
+            [[route]]
+            app = "web"
+            backends = ["127.0.0.1:1", { addr = "127.0.0.1:2", weight = 9 }, { addr = "127.0.0.1:3", weight = 0 }]
+            [route.health]
+            path = "/up"
+            interval = "500ms"
+            [[route]]
+            app = "tcp"
+            path = "/tcp"
+            health = {}
+            "#,
+            |_, addr| addr.port().into(),
+        )
+        .unwrap();
+        assert_eq!(parsed.apps[1].backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 9, 0]);
+        let probe = &parsed.probes[&"web".parse().unwrap()];
+        assert_eq!((probe.path.as_deref(), probe.interval), (Some("/up"), Duration::from_millis(500)));
+        assert_eq!((probe.unhealthy_after, probe.healthy_after), (3, 2));
+        assert_eq!(parsed.probes[&"tcp".parse().unwrap()], Probe::default());
     }
 
     #[test]
@@ -290,6 +352,11 @@ mod tests {
             ("[[route]\n", "line 1", "unclosed"),
             ("x = 1", "line 1", "unknown field"),
             ("[[route]]\napp = \"a\"\n\n[[route]]\napp = \"b\"", "line 4, column 1", "already routed to a"),
+            ("[[route]]\napp = \"a\"\nbackends = [{ addr = \"1.1.1.1:1\", weight = 5000 }]", "line 3", "0 to 1000"),
+            ("[[route]]\napp = \"a\"\nbackends = [{ addr = \"1.1.1.1:1\", wait = 5 }]", "line 3", "unknown field"),
+            ("[[route]]\napp = \"a\"\n[route.health]\ninterval = \"soon\"", "line 4", "like 500ms or 2s"),
+            ("[[route]]\napp = \"a\"\n[route.health]\npath = \"/a b\"", "line 4", "no path"),
+            ("[[route]]\napp = \"a\"\n[route.health]\nhealthy_after = 0", "line 4", "nonzero"),
             (
                 "[[route]]\napp = \"a\"\nbackends = []\n[[route]]\napp = \"a\"\npath = \"/x\"\nbackends = [\"1.1.1.1:1\"]",
                 "line 4, column 1",

@@ -104,5 +104,5 @@ impl Lines {
 fn parse(line: &[u8]) -> Result<Update, LinkError> {
     let update: RoutesUpdate = serde_json::from_slice(line).map_err(|error| LinkError::Nonsense(error.to_string()))?;
     let RoutesUpdate { revision, whole, put, delete } = update;
-    Ok(Update { revision, whole, put, delete, keep: Vec::new() })
+    Ok(Update { revision, whole, put, delete, ..Update::default() })
 }

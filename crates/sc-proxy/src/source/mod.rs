@@ -8,9 +8,12 @@ mod given;
 pub(crate) mod link;
 mod manager;
 mod store;
+mod target;
 
 use async_trait::async_trait;
 use sc_core::{AppId, routes::AppRoutes};
+
+use crate::probe::Probes;
 
 pub(crate) use self::{file::FileSource, given::GivenSource, manager::ManagerSource, store::StoreSource};
 
@@ -27,6 +30,10 @@ pub struct Update {
     pub delete: Vec<AppId>,
     /// There, but not readable: the last good routes of these stay.
     pub keep: Vec<AppId>,
+    /// Why what was read was refused as a whole; nothing has changed then.
+    pub refused: Option<String>,
+    /// How backends are to be probed, by app; none: as before. Only for sources with no manager behind them.
+    pub probes: Option<Probes>,
 }
 
 /// A source of routes.

@@ -141,18 +141,27 @@ async fn a_routes_file_is_followed_and_a_bad_edit_changes_nothing() {
     let refused = sc_proxy::start(Config::new(Source::File(path.clone()))).err().unwrap();
     assert!(refused.to_string().contains("line 2, column 7"), "{refused}");
     write(&path, &good(a.addr));
-    let (_running, addr, _) = started(Config::new(Source::File(path.clone())));
+    let (_running, addr, admin) = started(Config::new(Source::File(path.clone())));
     until("it serves", async || get(addr, "x", "/").await.status == 200).await;
     write(&path, &good(b.addr));
     until("the new file is in force", async || get(addr, "x", "/").await.text() == "b").await;
     write(&path, &format!("{}host = \"a:1\"", good(a.addr)));
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let broken = async |why: &str| {
+        let routes: serde_json::Value = serde_json::from_str(get(admin, "x", "/routes").await.text()).unwrap();
+        routes["source"]["broken"].as_str().is_some_and(|text| text.contains(why))
+    };
+    until("the bad file is refused", async || broken("no port").await).await;
     assert_eq!(get(addr, "x", "/").await.text(), "b", "the last good one serves on");
     std::fs::remove_file(&path).unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("it is missed", async || broken("cannot read").await).await;
     assert_eq!(get(addr, "x", "/").await.text(), "b");
+    let metrics = get(admin, "x", "/metrics").await;
+    assert!(metrics.text().contains("\nsc_proxy_source_errors_total 2\n"), "{}", metrics.text());
+    assert!(metrics.text().contains("\nsc_proxy_source_broken 1\n"), "{}", metrics.text());
     std::fs::write(&path, good(a.addr)).unwrap();
     until("it recovers", async || get(addr, "x", "/").await.text() == "a").await;
+    let routes = get(admin, "x", "/routes").await;
+    assert!(routes.text().contains("\"broken\": null"), "{}", routes.text());
 }
 
 async fn put(store: &dyn Store, key: &str, value: impl Into<Vec<u8>>) -> u64 {
