@@ -10,7 +10,7 @@ const PYTHON: &str = "/usr/bin/python3";
 struct Stage {
     url: String,
     http: SocketAddr,
-    _running: [Child; 2],
+    _running: [Child; 3],
     _folder: tempfile::TempDir,
     _slot: Slot,
 }
@@ -19,22 +19,25 @@ impl Stage {
     async fn set(http1: &str) -> Self {
         let slot = Slot::take();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // Two ports of one address: the backend listens on loopback.
-        let (http, app, sockets) = (slot.addr(), free_port(), free_port());
+        // More ports of one address: the backends listen on loopback.
+        let (http, app, sockets, grpc) = (slot.addr(), free_port(), free_port(), free_port());
         let backend = spawn(Command::new(PYTHON).arg(script("backend")).args([app.to_string(), sockets.to_string()]));
+        let calls = spawn(Command::new(PYTHON).arg(script("grpc_backend")).arg(grpc.to_string()));
         let file = folder.path().join("routes.toml");
         let route = |app: &str, path: &str, port: u16| {
             format!("[[route]]\napp = \"{app}\"\npath = \"{path}\"\nbackends = [\"127.0.0.1:{port}\"]\n")
         };
-        std::fs::write(&file, route("web", "/", app) + &route("sockets", "/ws", sockets)).expect("a file");
+        let calls_route = route("calls", "/t.T", grpc) + "protocol = \"h2c\"\n";
+        let routes = route("web", "/", app) + &route("sockets", "/ws", sockets) + &calls_route;
+        std::fs::write(&file, routes).expect("a file");
         let mut proxy = Command::new(program("sc-proxy"));
         proxy.args(["--listen", &http.to_string(), "--threads", "2", "--admin", &slot.addr().to_string()]);
         let proxy = spawn(proxy.args(["--http1", http1, "--routes-file"]).arg(&file));
-        for port in [app, sockets] {
+        for port in [app, sockets, grpc] {
             listens(SocketAddr::from(([127, 0, 0, 1], port))).await;
         }
         listens(http).await;
-        Self { url: format!("http://{http}"), http, _running: [backend, proxy], _folder: folder, _slot: slot }
+        Self { url: format!("http://{http}"), http, _running: [backend, calls, proxy], _folder: folder, _slot: slot }
     }
 
     /// Runs a program to its end, which must be a good one.
@@ -77,6 +80,7 @@ async fn python_and_curl_are_served_on_both_paths() {
         stage.python("with_requests").await;
         stage.python("with_httpx").await;
         stage.python("with_websockets").await;
+        stage.python("with_grpc").await;
         let url = &stage.url;
         let many: Vec<_> = (0..50).map(|n| format!("{url}/{n}")).collect();
         let answers = stage.run(Command::new("curl").args(["-sSf", "--http1.1"]).args(&many)).await;

@@ -7,6 +7,7 @@
 //! path = "/"                          # left out: all paths
 //! strip = false                       # take the prefix off before the request goes on
 //! backends = ["127.0.0.1:9000"]       # the same for all routes of an app; or { addr = "127.0.0.1:9000", weight = 3 }
+//! protocol = "h2c"                    # or "h2", "https"; left out: HTTP/1.1; the same for all routes of an app
 //!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
 //! path = "/healthz"                   # left out: a connection is enough
@@ -29,7 +30,7 @@ use async_trait::async_trait;
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{RouteSpec, Traffic},
+    spec::{Protocol, RouteSpec, Traffic},
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -82,6 +83,7 @@ struct Entry {
     #[serde(default)]
     strip: bool,
     backends: Option<Vec<Target>>,
+    protocol: Option<Protocol>,
     health: Option<Probe>,
 }
 
@@ -90,6 +92,7 @@ struct Entry {
 struct Said {
     routes: Vec<RouteSpec>,
     backends: Option<Vec<Target>>,
+    protocol: Option<Protocol>,
     health: Option<Probe>,
 }
 
@@ -138,7 +141,7 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, backends, health } = entry.into_inner();
+        let Entry { app, host, path, strip, backends, protocol, health } = entry.into_inner();
         let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip };
         let key = RouteSpec { strip: false, path: route.path.trim_end_matches('/').to_owned(), ..route.clone() };
         if let Some(other) = owners.insert(key, app.clone()) {
@@ -149,6 +152,7 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         said.routes.push(route);
         let differs = |what| format!("{at}: app {app} has {what} above; give all its routes the same, or only one");
         agree(&mut said.backends, backends).map_err(|()| differs("other backends"))?;
+        agree(&mut said.protocol, protocol).map_err(|()| differs("another protocol"))?;
         agree(&mut said.health, health).map_err(|()| differs("another health check"))?;
     }
     let mut parsed = Parsed::default();
@@ -163,7 +167,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let targets = said.backends.unwrap_or_default().into_iter().filter(|target| seen.insert(target.addr));
         let backends = targets.map(backend).collect();
         parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
-        let (traffic, extra) = (Traffic::default(), Default::default());
+        let protocol = said.protocol.unwrap_or_default();
+        let (traffic, extra) = (Traffic { protocol, ..Traffic::default() }, Default::default());
         parsed.apps.push(AppRoutes { v: 1, app, routes: said.routes, backends, traffic, stopped: false, extra });
     }
     Ok(parsed)
@@ -357,6 +362,12 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.health]\ninterval = \"soon\"", "line 4", "like 500ms or 2s"),
             ("[[route]]\napp = \"a\"\n[route.health]\npath = \"/a b\"", "line 4", "no path"),
             ("[[route]]\napp = \"a\"\n[route.health]\nhealthy_after = 0", "line 4", "nonzero"),
+            ("[[route]]\napp = \"web\"\nprotocol = \"spdy\"", "line 3", "unknown variant"),
+            (
+                "[[route]]\napp = \"a\"\nprotocol = \"h2c\"\n[[route]]\napp = \"a\"\npath = \"/x\"\nprotocol = \"h2\"",
+                "line 4, column 1",
+                "another protocol",
+            ),
             (
                 "[[route]]\napp = \"a\"\nbackends = []\n[[route]]\napp = \"a\"\npath = \"/x\"\nbackends = [\"1.1.1.1:1\"]",
                 "line 4, column 1",
