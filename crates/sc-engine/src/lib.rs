@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, spec::AppSpec, stats::Usage};
+use tokio::sync::watch;
 
 #[cfg(feature = "docker")]
 pub use docker::Docker;
@@ -85,6 +86,23 @@ pub struct ExecSession {
     pub output: BoxStream<'static, Result<ExecOutput, EngineError>>,
     /// Its standard input; closing it is end of file.
     pub input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+    /// Its terminal's columns and rows: what is sent here becomes its size. Nothing comes of it where there is no terminal.
+    pub size: watch::Sender<(u16, u16)>,
+}
+
+/// Sets a terminal's size each time that another one is sent, until the sender is gone.
+pub(crate) fn resized_by<F>(mut set: impl FnMut(u16, u16) -> F + Send + 'static) -> watch::Sender<(u16, u16)>
+where
+    F: Future<Output = ()> + Send,
+{
+    let (sender, mut sizes) = watch::channel((0, 0));
+    tokio::spawn(async move {
+        while sizes.changed().await.is_ok() {
+            let (columns, rows) = *sizes.borrow_and_update();
+            set(columns, rows).await;
+        }
+    });
+    sender
 }
 
 /// Something a program run inside a replica said, or how it ended.

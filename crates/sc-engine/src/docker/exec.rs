@@ -8,9 +8,13 @@ use bollard::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sc_core::ReplicaId;
+use tokio::sync::watch;
 
 use super::Inner;
-use crate::{EngineError, ExecOutput, ExecSession, ExecSpec};
+use crate::{EngineError, ExecOutput, ExecSession, ExecSpec, resized_by};
+
+/// A new size that takes longer is given up: the next one comes with the next change.
+const RESIZE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Inner {
     /// Starts it. It goes on when the session is dropped: Docker has no way to end it.
@@ -42,6 +46,20 @@ impl Inner {
         let StartExecResults::Attached { output, input } = started else {
             return Err(self.failed(format!("{what}: Docker gave no streams")));
         };
+        let size = match tty {
+            None => watch::Sender::new((0, 0)),
+            Some(_) => {
+                let (docker, id) = (docker.clone(), id.clone());
+                resized_by(move |w, h| {
+                    let (docker, id) = (docker.clone(), id.clone());
+                    let resized = async move {
+                        // The program may have ended already.
+                        let _ = docker.resize_exec(&id, ResizeExecOptions { w: w.into(), h: h.into() }).await;
+                    };
+                    async move { drop(tokio::time::timeout(RESIZE, resized).await) }
+                })
+            }
+        };
         let output = output.map_ok(said).chain(stream::once(async move {
             let code = docker.inspect_exec(&id).await?.exit_code.unwrap_or(255);
             Ok(ExecOutput::Exit(i32::try_from(code).unwrap_or(255)))
@@ -51,7 +69,7 @@ impl Inner {
             engine: engine.clone(),
             what: error.to_string(),
         });
-        Ok(ExecSession { output: output.boxed(), input: Box::new(input) })
+        Ok(ExecSession { output: output.boxed(), input: Box::new(input), size })
     }
 }
 

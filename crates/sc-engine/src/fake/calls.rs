@@ -11,7 +11,7 @@ use sc_core::{
     plan::Addressing,
     stats::Usage,
 };
-use tokio::{io::AsyncReadExt, time::sleep};
+use tokio::{io::AsyncReadExt, sync::watch, time::sleep};
 
 use super::{Call, Effect, End, ExecAnswer, Fake, Fault};
 use crate::{Engine, EngineError, ExecOutput, ExecSession, ExecSpec, LogLine, LogQuery, StartSpec};
@@ -281,6 +281,7 @@ impl Engine for Fake {
         }
         let answer = self.knobs().on_exec.clone();
         let (input, mut heard) = tokio::io::duplex(64 << 10);
+        let (size, mut sizes) = watch::channel((0, 0));
         let output = match answer(replica, spec) {
             ExecAnswer::Say(output) => {
                 tokio::spawn(async move { tokio::io::copy(&mut heard, &mut tokio::io::sink()).await });
@@ -293,8 +294,15 @@ impl Engine for Fake {
             })
             .flatten()
             .boxed(),
+            ExecAnswer::Size => stream::once(async move {
+                let _ = sizes.changed().await;
+                let (columns, rows) = *sizes.borrow();
+                stream::iter([Ok(ExecOutput::Stdout(format!("{columns}x{rows}").into())), Ok(ExecOutput::Exit(0))])
+            })
+            .flatten()
+            .boxed(),
         };
-        Ok(ExecSession { output, input: Box::new(input) })
+        Ok(ExecSession { output, input: Box::new(input), size })
     }
 
     async fn copy_out(

@@ -93,6 +93,8 @@ pub enum ExecAnswer {
     Say(Vec<ExecOutput>),
     /// Its own input, and exit status 0 at the end of it.
     Echo,
+    /// The first new size of its terminal, as `100x40`, and exit status 0.
+    Size,
 }
 
 /// What a fake engine is made of.

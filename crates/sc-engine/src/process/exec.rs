@@ -12,11 +12,12 @@ use tokio::{
     io::AsyncWrite,
     net::unix::pipe,
     process::{Child, Command},
+    sync::watch,
 };
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{Shim, identity::Identity, place, state::Meta};
-use crate::{EngineError, ExecOutput, ExecSession, ExecSpec};
+use crate::{EngineError, ExecOutput, ExecSession, ExecSpec, resized_by};
 
 type Output = BoxStream<'static, io::Result<ExecOutput>>;
 
@@ -37,7 +38,7 @@ pub(super) fn start(
     let mut command = Command::new(&shim.program);
     command.args(&shim.args).args(["enter", if spec.tty.is_some() { "tty" } else { "plain" }]);
     command.arg(program).args(&spec.command[1..]).env_clear().envs(&meta.env).current_dir(&root).kill_on_drop(true);
-    let (child, output, input) = match spec.tty {
+    let (child, output, input, size) = match spec.tty {
         Some(size) => on_terminal(command, size),
         None => on_pipes(command),
     }
@@ -49,7 +50,7 @@ pub(super) fn start(
             identity.signal_group(Signal::KILL);
         });
     }
-    Ok(ExecSession { output: until_exit(child, output, stop), input })
+    Ok(ExecSession { output: until_exit(child, output, stop), input, size })
 }
 
 /// The output, and then the exit status.
@@ -73,7 +74,7 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
     status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(255)
 }
 
-type Started = (Child, Output, Box<dyn AsyncWrite + Send + Unpin>);
+type Started = (Child, Output, Box<dyn AsyncWrite + Send + Unpin>, watch::Sender<(u16, u16)>);
 
 fn on_pipes(mut command: Command) -> io::Result<Started> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -81,21 +82,31 @@ fn on_pipes(mut command: Command) -> io::Result<Started> {
     let input = child.stdin.take().ok_or_else(gone)?;
     let out = ReaderStream::new(child.stdout.take().ok_or_else(gone)?).map(|item| item.map(ExecOutput::Stdout));
     let err = ReaderStream::new(child.stderr.take().ok_or_else(gone)?).map(|item| item.map(ExecOutput::Stderr));
-    Ok((child, stream::select(out, err).boxed(), Box::new(input)))
+    Ok((child, stream::select(out, err).boxed(), Box::new(input), watch::Sender::new((0, 0))))
 }
 
 fn on_terminal(mut command: Command, (columns, rows): (u16, u16)) -> io::Result<Started> {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;
     unlockpt(&ours)?;
-    tcsetwinsize(&ours, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+    tcsetwinsize(&ours, winsize(columns, rows))?;
     let name = ptsname(&ours, Vec::new())?;
     let theirs = File::options().read(true).write(true).open(OsStr::from_bytes(name.to_bytes()))?;
     command.env("TERM", "xterm-256color");
     let child = command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs).spawn()?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     let input = pipe::Sender::from_owned_fd_unchecked(ours.try_clone()?)?;
-    Ok((child, read_terminal(pipe::Receiver::from_owned_fd_unchecked(ours)?), Box::new(input)))
+    let terminal = ours.try_clone()?;
+    let size = resized_by(move |columns, rows| {
+        // The program hears of it by SIGWINCH; one that has ended hears nothing.
+        let _ = tcsetwinsize(&terminal, winsize(columns, rows));
+        std::future::ready(())
+    });
+    Ok((child, read_terminal(pipe::Receiver::from_owned_fd_unchecked(ours)?), Box::new(input), size))
+}
+
+fn winsize(columns: u16, rows: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 /// What is written to a terminal. Read by `try_read`, since a short read of a terminal does not mean that it is empty.

@@ -25,7 +25,7 @@ use sc_core::{
 };
 use sc_engine::{Docker, Engine, EngineError, LogQuery, NetworkSpec, StartSpec, docker::DockerConfig};
 
-use crate::subject::{Program, Subject, exec, exit_of, lines, observe, real_spec, run_of, running, until};
+use crate::subject::{Program, Subject, exec, exit_of, lines, observe, real_spec, resized, run_of, running, until};
 
 struct DockerSubject {
     docker: bollard::Docker,
@@ -191,6 +191,7 @@ own!(
     limits_are_set,
     a_missing_base_image_is_refused,
     an_unknown_user_is_refused,
+    a_terminal_can_be_resized,
 );
 
 mod own {
@@ -404,6 +405,14 @@ mod own {
         let error = Docker::connect(config).start(&s.spec("web", 1, &Program::Serve)).await.unwrap_err();
         assert!(matches!(&error, EngineError::Refused { .. }), "{error:?}");
         assert!(error.to_string().contains("sc-test/no-such-base:1"), "{error}");
+    }
+
+    pub async fn a_terminal_can_be_resized(s: &DockerSubject) {
+        let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
+        engine.start(&spec).await.unwrap();
+        running(&engine, &spec.replica).await;
+        let script = "until test \"$(/app/busybox stty size)\" = '40 100'; do /app/busybox sleep 0.05; done; exit 7";
+        resized(&*engine, &spec.replica, &["/app/busybox", "sh", "-c", script]).await;
     }
 
     pub async fn an_unknown_user_is_refused(s: &DockerSubject) {

@@ -9,7 +9,7 @@ use sc_engine::{
     process::{ProcessConfig, Shim},
 };
 
-use crate::subject::{Program, Subject, exec, exit_of, lines, observe, real_spec, run_of, running, until};
+use crate::subject::{Program, Subject, exec, exit_of, lines, observe, real_spec, resized, run_of, running, until};
 
 struct ProcessSubject {
     folder: tempfile::TempDir,
@@ -103,6 +103,7 @@ own!(
     a_host_program_runs,
     options_it_has_not_are_refused,
     exec_on_a_terminal,
+    a_terminal_can_be_resized,
     execs_end_with_the_replica,
     the_blob_stays_as_it_is,
     a_killed_manager_leaves_replicas_running
@@ -219,6 +220,14 @@ mod own {
         }
         assert!(text.contains("30 90") && text.contains("got:hello"), "{text}");
         assert_eq!(code, Some(4));
+    }
+
+    pub async fn a_terminal_can_be_resized(s: &ProcessSubject) {
+        let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
+        engine.start(&spec).await.unwrap();
+        running(&engine, &spec.replica).await;
+        let script = "until test \"$(stty size)\" = '40 100'; do sleep 0.05; done; exit 7";
+        resized(&*engine, &spec.replica, &["/bin/sh", "-c", script]).await;
     }
 
     pub async fn execs_end_with_the_replica(s: &ProcessSubject) {

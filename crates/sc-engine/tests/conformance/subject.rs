@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use sc_core::{
     AppId, ReplicaId,
     observed::{Exit, Node, Run, Seen},
@@ -173,4 +173,21 @@ pub async fn exec(
         }
     }
     Ok((text, code.expect("an exit status")))
+}
+
+/// Runs a program that ends with status 7 once its terminal has 100 columns and 40 rows, and makes it so.
+pub async fn resized(engine: &dyn Engine, replica: &ReplicaId, command: &[&str]) {
+    let command = command.iter().map(ToString::to_string).collect();
+    let mut session = engine.exec(replica, &ExecSpec { command, tty: Some((80, 24)) }).await.unwrap();
+    session.size.send_replace((100, 40));
+    let ends = async {
+        while let Some(said) = session.output.next().await {
+            if let ExecOutput::Exit(status) = said.unwrap() {
+                return Some(status);
+            }
+        }
+        None
+    };
+    let status = tokio::time::timeout(Duration::from_secs(20), ends).await.expect("it sees its new size");
+    assert_eq!(status, Some(7));
 }

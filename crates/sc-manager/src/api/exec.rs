@@ -15,7 +15,10 @@ use sc_api::{
     types::Exec,
 };
 use sc_engine::{EngineError, ExecOutput, ExecSession, ExecSpec};
-use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::watch,
+};
 use tokio_util::codec::{Encoder, FramedRead};
 
 use super::{Answer, Api, Call, body};
@@ -62,11 +65,11 @@ impl Api {
 async fn talk(io: Io, session: ExecSession) {
     let (from_client, mut to_client) = tokio::io::split(io);
     let from_client = FramedRead::new(from_client, ManagerEnd);
-    let ExecSession { output, input } = session;
+    let ExecSession { output, input, size } = session;
     let said = tokio::select! {
         said = speak(&mut to_client, output) => said,
         // The client has gone; the program's input and output close with this.
-        gone = listen(from_client, input) => gone,
+        gone = listen(from_client, input, size) => gone,
     };
     if let Err(error) = said {
         tracing::debug!(%error, "exec ended early");
@@ -104,7 +107,11 @@ async fn write(to_client: &mut WriteHalf<Io>, frame: FromReplica) -> io::Result<
 }
 
 /// Hands the client's input on. Ends when the client leaves.
-async fn listen(mut from_client: FramedRead<ReadHalf<Io>, ManagerEnd>, input: Input) -> io::Result<()> {
+async fn listen(
+    mut from_client: FramedRead<ReadHalf<Io>, ManagerEnd>,
+    input: Input,
+    size: watch::Sender<(u16, u16)>,
+) -> io::Result<()> {
     let mut input = Some(input);
     while let Some(frame) = from_client.next().await {
         match frame? {
@@ -120,8 +127,7 @@ async fn listen(mut from_client: FramedRead<ReadHalf<Io>, ManagerEnd>, input: In
                     let _ = input.shutdown().await;
                 }
             }
-            // No engine can change a terminal's size yet.
-            ToReplica::Resize(..) => {}
+            ToReplica::Resize(columns, rows) => drop(size.send_replace((columns, rows))),
         }
     }
     Ok(())

@@ -95,6 +95,18 @@ async fn a_program_is_run_inside() {
 }
 
 #[tokio::test]
+async fn a_terminal_can_be_resized() {
+    let server = Server::start().await;
+    server.run_app("web", 1).await;
+    server.engine.on_exec(|_, _| ExecAnswer::Size);
+    let program = Exec { command: vec!["vi".to_owned()], tty: Some((80, 24)) };
+    let mut session = server.client().exec(&replica("web-1"), &program).await.unwrap();
+    session.input.send(ToReplica::Resize(100, 40)).await.unwrap();
+    let said = timeout(LIMIT, session.output.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(said, FromReplica::Stdout("100x40".into()));
+}
+
+#[tokio::test]
 async fn files_go_in_and_come_out() {
     let server = Server::start().await;
     server.run_app("web", 1).await;

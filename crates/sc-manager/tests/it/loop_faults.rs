@@ -45,6 +45,27 @@ async fn a_hanging_engine_call_holds_up_only_its_replica() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_that_could_not_be_removed_is_tried_again() {
+    let cluster = Cluster::new().await;
+    let manager = cluster.leader("a").await;
+    let web = manager.run_app("web", 1).await;
+    cluster.has(&web, 1).await;
+    cluster.engine.set_faults(Some(std::sync::Arc::new(|call: &Call| {
+        if matches!(call, Call::RemoveNetwork(_)) { Fault::Fail.into() } else { Fault::None.into() }
+    })));
+    commands::remove(&manager.world, &web).await.unwrap();
+    let tries = || cluster.engine.calls().iter().filter(|(_, call)| matches!(call, Call::RemoveNetwork(_))).count();
+    eventually("it was tried more than once", || cluster.desired().apps.is_empty() && tries() >= 3).await;
+    assert_eq!(cluster.engine.networks().len(), 1);
+    // The manager dies; the next one knows of it by the range's record.
+    drop(manager);
+    cluster.engine.set_faults(None);
+    let _next = cluster.leader("b").await;
+    eventually("it is gone at last", || cluster.engine.networks().is_empty()).await;
+    eventually("and its range is free", || cluster.desired().subnets.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_is_waited_for() {
     let cluster = Cluster::new().await;
     let manager = cluster.leader("a").await;
