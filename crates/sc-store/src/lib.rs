@@ -144,8 +144,31 @@ pub trait Store: Send + Sync + 'static {
     /// Ends a lease and deletes its keys.
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
 
+    /// How it is by its own account.
+    async fn health(&self) -> Result<Health, StoreError> {
+        Ok(Health::default())
+    }
+
     /// What it is and where, for messages: `etcd at http://127.0.0.1:2379`.
     fn describe(&self) -> String;
+}
+
+/// How a store is by its own account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Bytes on its disk; none: it does not say.
+    pub bytes: Option<u64>,
+    /// What is wrong with it, each with what to do.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Something that is wrong with a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
 }
 
 /// What can go wrong.

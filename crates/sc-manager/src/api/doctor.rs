@@ -7,7 +7,7 @@ use sc_api::types::Finding;
 use sc_core::plan::{Desired, lack_of_addresses};
 
 use super::{Answer, Api, body};
-use crate::{mirror::STORE, reconcile::ENGINE, view, world::World};
+use crate::{mirror::STORE, reconcile::ENGINE, view, waiting::chain, world::World};
 
 /// A load of the whole store above this is slow.
 const SLOW_MS: u128 = 500;
@@ -20,7 +20,8 @@ const SILENT_MS: u64 = 5_000;
 
 impl Api {
     pub(super) async fn doctor(&self) -> Answer {
-        let mut findings = vec![store(&self.world).await, engine(&self.world), disk(&self.world.settings.blobs)];
+        let mut findings = store(&self.world).await;
+        findings.extend([engine(&self.world), disk(&self.world.settings.blobs)]);
         if let Some(desired) = self.world.desired() {
             findings.push(leader(&self.world, &desired));
             findings.extend(proxies(&self.world, &desired));
@@ -38,23 +39,31 @@ fn ok(what: impl Into<String>, found: impl Into<String>) -> Finding {
     finding("ok", what, found, "")
 }
 
-async fn store(world: &World) -> Finding {
+async fn store(world: &World) -> Vec<Finding> {
     let what = format!("store: {}", world.store.describe());
     if let Err(error) = world.mirror.reload().await {
-        let why = world.waiting.why(STORE).unwrap_or_else(|| crate::waiting::chain(&error));
-        return finding(
-            "error",
-            what,
-            why,
-            "start it, or see what it logs; the manager goes on by itself once it is back",
-        );
+        let why = world.waiting.why(STORE).unwrap_or_else(|| chain(&error));
+        let fix = "start it, or see what it logs; the manager goes on by itself once it is back";
+        return vec![finding("error", what, why, fix)];
     }
+    let health = match world.store.health().await {
+        Ok(health) => health,
+        Err(error) => {
+            let fix = "the manager's user may not ask, or the store is slow; what it does goes on";
+            return vec![finding("warning", what, format!("does not say how it is: {}", chain(&error)), fix)];
+        }
+    };
+    let troubles = health.troubles.into_iter();
+    let mut findings: Vec<Finding> = troubles.map(|t| finding("error", what.clone(), t.what, t.fix)).collect();
     let millis = world.mirror.load_time().as_millis();
     if millis > SLOW_MS {
         let fix = "look at its disk and its load: etcd wants a disk that syncs within 10 ms";
-        return finding("warning", what, format!("a load took {millis} ms"), fix);
+        findings.push(finding("warning", what, format!("a load took {millis} ms"), fix));
+    } else if findings.is_empty() {
+        let bytes = health.bytes.map_or_else(String::new, |bytes| format!(", holds {} KiB", bytes >> 10));
+        findings.push(ok(what, format!("answers within {millis} ms{bytes}")));
     }
-    ok(what, format!("answers within {millis} ms"))
+    findings
 }
 
 fn engine(world: &World) -> Finding {

@@ -22,11 +22,16 @@ async fn a_full_store_is_named_is_read_and_goes_on_once_there_is_room() {
     assert!(refused.hint.is_some_and(|hint| hint.contains("make room")) && refused.detail.contains("larger quota"));
     let client = server.client();
     assert!(client.app(&web).await.unwrap().converged, "it is read on, and what runs stays");
+    let findings = client.doctor().await.unwrap();
+    let alarm = findings.iter().find(|finding| finding.found.contains("NOSPACE")).unwrap();
+    assert!(alarm.level == "error" && alarm.fix.contains("make room"), "{alarm:?}");
     let name = "late";
     let late = AppId::in_default(name).unwrap();
     let big = deploy(large(name), 1);
     assert!(client.deploy(&late, &big).await.is_err());
     store.quota.store(usize::MAX, SeqCst);
+    let findings = client.doctor().await.unwrap();
+    assert!(findings.iter().any(|finding| finding.level == "ok" && finding.found.contains("KiB")), "{findings:?}");
     client.deploy(&late, &big).await.unwrap();
     server.converged(&late).await;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use sc_core::records::key;
-use sc_store::{Expect, Fence, LeaseId, Memory, Revision, Snapshot, Store, StoreError, Watch, Write};
+use sc_store::{Expect, Fence, Health, LeaseId, Memory, Revision, Snapshot, Store, StoreError, Trouble, Watch, Write};
 
 pub struct OddStore {
     inner: Memory,
@@ -64,6 +64,12 @@ impl Store for OddStore {
             return Err(self.lost());
         }
         self.inner.commit(fence, expects, writes).await
+    }
+
+    async fn health(&self) -> Result<Health, StoreError> {
+        let full = self.quota.load(SeqCst) < usize::MAX;
+        let trouble = Trouble { what: "alarm: NOSPACE".to_owned(), fix: "make room".to_owned() };
+        Ok(Health { bytes: Some(self.bytes() as u64), troubles: full.then_some(trouble).into_iter().collect() })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sc_store::{Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write};
+use sc_store::{Changes, Expect, Fence, Health, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write};
 use tokio::time::sleep;
 
 use super::{
@@ -139,6 +139,11 @@ impl Store for StoreEdge {
                 result
             }
         }
+    }
+
+    async fn health(&self) -> Result<Health, StoreError> {
+        self.go(false).await?;
+        self.inner.health().await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {

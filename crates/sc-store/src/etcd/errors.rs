@@ -87,6 +87,10 @@ impl Failure {
 }
 
 /// What to do when the quota is used up (etcd's operations guide, "Space quota").
+pub(super) const MAKE_ROOM: &str = "make room: `etcdctl compact REVISION`, `etcdctl defrag`, then `etcdctl alarm disarm`; or raise \
+                    --quota-backend-bytes";
+
+/// The same as the reason of an error.
 pub(super) const FULL: &str = "its space quota is used up. Make room: `etcdctl compact REVISION`, `etcdctl defrag`, then `etcdctl alarm \
                     disarm`; or raise --quota-backend-bytes. Traffic is served meanwhile";
 

@@ -26,12 +26,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use etcd_client::{Client, Compare, CompareOp, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    AlarmAction, AlarmType, Client, Compare, CompareOp, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    COMMIT_BYTES_MAX, Entry, Expect, Fence, LEADER, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write,
-    limits,
+    COMMIT_BYTES_MAX, Entry, Expect, Fence, Health, LEADER, LeaseId, Revision, Snapshot, Store, StoreError, Trouble,
+    Watch, Write, limits,
 };
 use connection::Connections;
 use errors::Failure;
@@ -290,6 +293,15 @@ impl Store for Etcd {
         }
     }
 
+    async fn health(&self) -> Result<Health, StoreError> {
+        let alarms = self.call(Kind::Read, |mut client| async move {
+            Ok(client.alarm(AlarmAction::Get, AlarmType::None, None).await?)
+        });
+        let troubles = alarms.await?.alarms().iter().filter_map(|a| trouble(a.alarm(), a.member_id())).collect();
+        let status = self.call(Kind::Read, |mut client| async move { Ok(client.status().await?) }).await?;
+        Ok(Health { bytes: u64::try_from(status.db_size()).ok(), troubles })
+    }
+
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
         let (from, cut) = (self.key(prefix), self.config.prefix.len());
         let silence = self.config.watch_silence;
@@ -326,6 +338,18 @@ impl Store for Etcd {
     fn describe(&self) -> String {
         name(&self.config)
     }
+}
+
+/// An alarm that is raised, and what ends it.
+fn trouble(alarm: AlarmType, member: u64) -> Option<Trouble> {
+    let (what, fix) = match alarm {
+        AlarmType::None => return None,
+        AlarmType::Nospace => ("NOSPACE: its space quota is used up, nothing can be written", errors::MAKE_ROOM),
+        AlarmType::Corrupt => {
+            ("CORRUPT: its data differs from the other members'", "replace that member: see etcd's disaster recovery")
+        }
+    };
+    Some(Trouble { what: format!("alarm of member {member:x}, {what}"), fix: fix.to_owned() })
 }
 
 /// Reads all keys below `from` page by page, at the revision of the first page.

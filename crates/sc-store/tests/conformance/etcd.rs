@@ -104,6 +104,10 @@ async fn a_full_quota_is_said_read_on_and_left_again() {
     };
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
     assert!(error.to_string().contains("etcdctl"), "it says what to do: {error}");
+    let health = store.health().await.expect("it says how it is");
+    let trouble = &health.troubles[0];
+    assert!(trouble.what.contains("NOSPACE") && trouble.fix.contains("etcdctl defrag"), "{health:?}");
+    assert!(health.bytes.is_some_and(|bytes| bytes > quota / 2), "{health:?}");
     let snapshot = store.load("fill/").await.expect("reads go on");
     assert!(!snapshot.entries.is_empty());
 
@@ -112,6 +116,7 @@ async fn a_full_quota_is_said_read_on_and_left_again() {
     server.ctl(&["defrag"]);
     server.ctl(&["alarm", "disarm"]);
     eventually("there is room again", async || store.commit(None, vec![], vec![put("a", "1")]).await).await;
+    assert_eq!(store.health().await.expect("it is well").troubles, []);
     let mut watch = store.watch("", 1).await.unwrap();
     let lost = timeout(AT_MOST, watch.next()).await.expect("an answer");
     assert!(matches!(lost, Err(StoreError::WatchLost)), "what was compacted cannot be watched: {lost:?}");
