@@ -13,6 +13,7 @@ pub mod observed;
 pub mod plan;
 pub mod records;
 pub mod routes;
+pub mod rules;
 pub mod scaling;
 pub mod spec;
 pub mod stats;

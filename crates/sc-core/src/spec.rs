@@ -11,6 +11,7 @@ pub use protocol::{BackendTls, Protocol, Verify};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    rules::Rules,
     scaling::{ObjectiveSpec, PolicySpec},
     warm::WarmSpec,
 };
@@ -230,6 +231,9 @@ pub struct Traffic {
     /// How the replicas are known, where that is a protocol under TLS.
     #[serde(skip_serializing_if = "BackendTls::is_default")]
     pub tls: BackendTls,
+    /// What is done to requests and answers on their way.
+    #[serde(skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
 }
 
 /// How a backend is chosen for a request.
@@ -277,6 +281,7 @@ impl Default for Traffic {
             slow_start_ms: 0,
             protocol: Protocol::default(),
             tls: BackendTls::default(),
+            rules: Rules::default(),
         }
     }
 }

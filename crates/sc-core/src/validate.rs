@@ -4,6 +4,7 @@ mod scale;
 
 use crate::{
     records::key,
+    rules,
     spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source, Verify},
 };
 
@@ -58,6 +59,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     security(spec, &mut found);
     times(spec, &mut found);
     backend_tls(spec, &mut found);
+    field_rules(spec, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
     scale::warm(&scale.warm, spec, &mut found);
@@ -289,6 +291,15 @@ fn backend_tls(spec: &AppSpec, found: &mut Found) {
     }
     if protocol != Default::default() && matches!(spec.health.probe, Probe::Http { .. }) {
         found.add("health.http", "the probe speaks HTTP/1.1 without TLS, the app does not; use `tcp` or `command`");
+    }
+}
+
+fn field_rules(spec: &AppSpec, found: &mut Found) {
+    let rules = &spec.traffic.rules;
+    for (field, rules) in [("headers.request", &rules.request), ("headers.response", &rules.response)] {
+        for what in rules::faults(rules) {
+            found.add(field, &what);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     names::Name,
+    rules::{FieldRules, Rules},
     spec::{
         AppSpec, BackendTls, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Resources, RouteSpec,
         ScaleSpec, Security, Source, Traffic, Verify,
@@ -37,7 +38,7 @@ pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
         security: app.table("security").map(|t| finish(t, security)).unwrap_or_default(),
         drain: app.table("drain").map(|t| finish(t, drain)).unwrap_or_default(),
         deploy: app.table("deploy").map(|t| finish(t, deploy)).unwrap_or_default(),
-        traffic: app.table("traffic").map(|t| finish(t, traffic)).unwrap_or_default(),
+        traffic: with_headers(app, app.table("traffic").map(|t| finish(t, traffic)).unwrap_or_default()),
         volumes: app.texts("volumes").unwrap_or_default(),
     };
     let table = app.table("scale");
@@ -206,7 +207,39 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         slow_start_ms: duration(table, "slow_start", default.slow_start_ms),
         protocol: table.parsed("protocol", protocol).unwrap_or(default.protocol),
         tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
+        rules: Rules { https: table.parsed("https", https).unwrap_or(false), ..Rules::default() },
     }
+}
+
+fn https(word: &str) -> Result<bool, &'static str> {
+    match word {
+        "redirect" => Ok(true),
+        "optional" => Ok(false),
+        _ => Err("write \"redirect\" or \"optional\""),
+    }
+}
+
+/// With the rules of `[app.x.headers]`.
+fn with_headers(app: &Reader<'_>, traffic: Traffic) -> Traffic {
+    let https = traffic.rules.https;
+    let rules = |table: &Reader<'_>| Rules {
+        https,
+        request_id: table.flag("request_id").unwrap_or(false),
+        trace: table.flag("trace").unwrap_or(false),
+        forwarded: table.flag("forwarded").unwrap_or(false),
+        server_timing: table.flag("server_timing").unwrap_or(false),
+        request: table.table("request").map(|t| finish(t, fields)).unwrap_or_default(),
+        response: table.table("response").map(|t| finish(t, fields)).unwrap_or_default(),
+    };
+    match app.table("headers") {
+        Some(table) => Traffic { rules: finish(table, rules), ..traffic },
+        None => traffic,
+    }
+}
+
+fn fields(table: &Reader<'_>) -> FieldRules {
+    let (set, add) = (table.text_map("set"), table.text_map("add"));
+    FieldRules { set, add, remove: table.texts("remove").unwrap_or_default() }
 }
 
 fn backend_tls(table: &Reader<'_>) -> BackendTls {

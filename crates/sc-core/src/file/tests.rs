@@ -81,7 +81,7 @@ fn unknown_keys_and_wrong_types_are_shown_where_they_stand() {
     line 4, column 8: `port` is a whole number from 1 to 65535, not the text "80"
      4 | port = "80"
        |        ^^^^
-    line 5, column 1: unknown key `frobnicate`; known here: base, binary, command, deploy, drain, env, file, health, image, port, resources, route, scale, security, traffic, volumes, warm
+    line 5, column 1: unknown key `frobnicate`; known here: base, binary, command, deploy, drain, env, file, headers, health, image, port, resources, route, scale, security, traffic, volumes, warm
      5 | frobnicate = 1
        | ^^^^^^^^^^
     "#);
@@ -251,4 +251,23 @@ fn what_is_spoken_with_an_app() {
     }
     let plain = serde_json::to_string(&Traffic::default()).unwrap();
     assert!(!plain.contains("protocol") && !plain.contains("tls"), "a proxy of the release before reads it: {plain}");
+}
+
+#[test]
+fn rules_of_fields() {
+    let read = |rest: &str| super::parse(&format!("[app.web]\nimage = \"x\"\nport = 80\n{rest}"));
+    let file = read(
+        "[app.web.traffic]\nhttps = \"redirect\"\n[app.web.headers]\nrequest_id = true\nresponse = { set = { X-A = \"1\" }, remove = [\"Server\"] }\n",
+    );
+    let rules = file.unwrap()[0].spec.traffic.rules.clone();
+    assert!(rules.https && rules.request_id && !rules.trace);
+    assert_eq!((rules.response.set["X-A"].as_str(), &rules.response.remove[..]), ("1", &["Server".to_owned()][..]));
+    for (rest, says) in [
+        ("[app.web.headers]\nrequestid = true\n", "did you mean"),
+        ("[app.web.headers]\nresponse = { set = { Content-Length = \"1\" } }\n", "the proxy's to write"),
+        ("[app.web.traffic]\nhttps = \"yes\"\n", "redirect"),
+    ] {
+        let error = read(rest).unwrap_err().to_string();
+        assert!(error.contains(says), "{rest}: {error}");
+    }
 }

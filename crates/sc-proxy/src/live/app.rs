@@ -18,6 +18,7 @@ use crate::{
         pick::{Candidate, median, pick, pick_in_turn, warming},
     },
     counters::{Block, Buckets},
+    rules::Rules,
 };
 
 /// Names of the counters in an app's block.
@@ -52,6 +53,8 @@ pub struct App {
     /// Its requests need what only the hyper path does; decided when the table is built, so that the fast path pays nothing for
     /// features that are off.
     pub needs_rich: bool,
+    /// What is done to its requests and answers; none: nothing.
+    pub rules: Option<Arc<Rules>>,
     /// How its members are spoken to.
     pub hop: Hop,
     /// All members have the same weight.

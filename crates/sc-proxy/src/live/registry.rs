@@ -10,7 +10,10 @@ use std::{
 use sc_core::{AppId, ReplicaId, routes::AppRoutes, spec::Protocol};
 
 use super::{App, AppLive, Backend, Hop, Member, Table};
-use crate::table::{Clash, RouteTable};
+use crate::{
+    rules::Rules,
+    table::{Clash, RouteTable},
+};
 
 /// How long a backend that has left the table stays known after its last request: its last counts are still reported, and
 /// if it comes back they go on.
@@ -67,7 +70,8 @@ impl Registry {
             routes: routes.routes.clone(),
             traffic: routes.traffic.clone(),
             stopped: routes.stopped,
-            needs_rich: routes.traffic.protocol != Protocol::Http1,
+            needs_rich: routes.traffic.protocol != Protocol::Http1 || !routes.traffic.rules.is_default(),
+            rules: Rules::new(&routes.traffic.rules).map(Arc::new),
             hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,

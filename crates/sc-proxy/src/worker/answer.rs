@@ -3,11 +3,24 @@
 use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 
 use super::{body::ToClient, client::Client};
 use crate::headers::REASON;
+
+/// Sends a client elsewhere.
+pub(super) fn redirect(
+    status: StatusCode,
+    to: HeaderValue,
+    client: &Client,
+    idle: std::time::Duration,
+) -> Response<ToClient> {
+    let mut response = Response::new(ToClient::own(Bytes::new(), &client.phase, idle));
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, to);
+    response
+}
 
 /// Why a request is not answered by a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,12 @@
 //! One request: whose it is, what goes on of its head, what comes back.
 
-use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::atomic::Ordering::*, time::Instant};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::*},
+    time::Instant,
+};
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -12,7 +18,7 @@ use hyper::{
 
 use super::{
     LocalApp, Worker,
-    answer::Refusal,
+    answer::{self, Refusal},
     attempt::Attempts,
     body::ToClient,
     client::Client,
@@ -23,6 +29,7 @@ use super::{
 use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
+    rules::Rules,
     table::{normal_host, normal_path, strip_prefix},
 };
 
@@ -42,11 +49,16 @@ pub(super) async fn serve(
             if let Some(line) = &mut line {
                 line.entry.app = app.live.id.to_string();
             }
-            let answer = relay(&worker, &client, request, routed, started, &mut line).await;
-            let response = answer.unwrap_or_else(|refusal| {
-                note_refusal(&mut line, refusal);
-                reject(&worker, &client, &app, refusal)
-            });
+            let response = match redirect(&client, &request, &routed) {
+                Some((status, to)) => answer::redirect(status, to, &client, worker.limits.idle_timeout),
+                None => {
+                    let answer = relay(&worker, &client, request, routed, started, &mut line).await;
+                    answer.unwrap_or_else(|refusal| {
+                        note_refusal(&mut line, refusal);
+                        reject(&worker, &client, &app, refusal)
+                    })
+                }
+            };
             count(&worker, &app, &response, started);
             response
         }
@@ -82,6 +94,7 @@ struct Routed {
     host: Option<HeaderValue>,
     /// Its target when it goes on, if that differs from what came.
     target: Option<Uri>,
+    rules: Option<Arc<Rules>>,
 }
 
 fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
@@ -104,14 +117,24 @@ fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Ref
     let path = normal_path(uri.path());
     let table = worker.table();
     let found = table.routes.find(&name, &path).ok_or(Refusal::NoRoute)?;
-    let app = worker.local(&table.apps[found.app]);
+    let (app, rules) = (worker.local(&table.apps[found.app]), table.apps[found.app].rules.clone());
     let target = match (found.strip, uri.authority()) {
         (0, None) => None,
         (0, Some(_)) => Some(origin(uri.path(), uri.query())),
         (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
     };
     drop(name);
-    Ok(Routed { app, host, target })
+    Ok(Routed { app, host, target, rules })
+}
+
+/// Where a request is sent that has to come under TLS.
+fn redirect(client: &Client, request: &Request<Incoming>, routed: &Routed) -> Option<(StatusCode, HeaderValue)> {
+    let rules = routed.rules.as_ref()?;
+    rules.redirect(request.method(), request.uri(), routed.host.as_ref(), request.headers(), peer(client))
+}
+
+fn peer(client: &Client) -> Peer<'_> {
+    Peer { text: &client.text, trusted: client.trusted, secure: client.secure }
 }
 
 /// Whom a request is for: the authority of its target, else its one `Host` field (RFC 9112 section 3.2).
@@ -146,9 +169,14 @@ async fn relay(
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
     routed.app.live.count(worker.thread, AppSlot::ARRIVALS);
-    let peer = Peer { text: &client.text, trusted: client.trusted, secure: client.secure };
+    let (peer, rules) = (peer(client), routed.rules);
+    let given = rules.as_ref().and_then(|rules| rules.given_id(request.headers(), peer));
+    let host = routed.host.clone();
     let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
     let upgrade = headers::forward_request(request.headers_mut(), routed.host, peer, chunked);
+    let id = rules
+        .as_ref()
+        .and_then(|rules| rules.on_request(request.headers_mut(), host.as_ref(), peer, given, || worker.roll()));
     let upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
     if let Some(target) = routed.target {
         *request.uri_mut() = target;
@@ -156,10 +184,16 @@ async fn relay(
     *request.version_mut() = Version::HTTP_11;
     let mut attempts = Attempts::new(worker, client, &routed.app, started);
     let answer = attempts.run(request).await;
-    note_story(line, attempts.story());
+    let story = attempts.story();
+    let (queue, upstream) = (story.queue, story.upstream);
+    note_story(line, story);
     let (response, exchange) = answer?;
     let upgrade = upgrade.map(|upgrade| (upgrade, line));
-    respond(worker, client, &routed.app, response, exchange, upgrade)
+    let mut response = respond(worker, client, &routed.app, response, exchange, upgrade)?;
+    if let Some(rules) = rules {
+        rules.on_response(response.headers_mut(), id, queue, upstream);
+    }
+    Ok(response)
 }
 
 fn respond(

@@ -10,6 +10,7 @@ mod grpc;
 mod h2;
 mod http;
 mod limits;
+mod rules;
 mod standalone;
 mod support;
 mod tls;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     backend::Backend,
     backend2::{Backend2, first_request, frame},
-    client::{Conn, delete, get, raw, request},
+    client::{Conn, Reply, delete, get, raw, request},
     load::{Load, Totals},
     proxy::{Proxy, Stats, app, backends, quiet},
     tls::{Conn2, Pair, connect, get_tls, trusting},
