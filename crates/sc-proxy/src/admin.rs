@@ -57,6 +57,15 @@ pub(crate) enum Socket {
     Unix(std::os::unix::net::UnixListener),
 }
 
+impl Socket {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+}
+
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Serves until it is aborted.

@@ -34,6 +34,7 @@ pub mod source;
 pub mod start;
 pub mod table;
 pub mod tls;
+pub mod upgrade;
 pub mod worker;
 
 pub use access::AccessLog;

@@ -7,6 +7,7 @@ use clap::{Args, Parser};
 use sc_proxy::{
     AccessLog, Admin, Cidr, Config, Http1, Running, Source, TlsConfig,
     access::{Format, Target},
+    upgrade::{self, Successor, Upgrades, service},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Balances HTTP requests over the replicas of many apps; its routes change with no reload.
 ///
 /// Routes come from one of three sources: a file, etcd, or the manager. The admin API has /stats, /metrics, /routes, /healthz and
-/// /readyz. SIGTERM or SIGINT: stop accepting, finish what runs, exit 0; a second one: exit at once.
+/// /readyz. SIGTERM or SIGINT: stop accepting, finish what runs, exit 0; a second one: exit at once. SIGUSR2: start the program
+/// anew; the new process takes over the listening sockets, this one finishes what runs.
 #[derive(Parser)]
 #[command(name = "sc-proxy", version)]
 struct Cli {
@@ -44,6 +46,10 @@ struct Cli {
     /// Keep the last routes and the id in this folder, to start with manager and store dead
     #[arg(long, env = "SC_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Take over from the proxy that listens on this socket, if one does, and hand over here to the next [default: upgrade.sock
+    /// in the data folder]
+    #[arg(long, env = "SC_UPGRADE_SOCKET", value_name = "PATH")]
+    upgrade_socket: Option<PathBuf>,
     /// Serve stats, metrics and the admin API here: IP:PORT or unix:PATH
     #[arg(long, env = "SC_ADMIN", default_value = "127.0.0.1:9901", value_name = "ADDR")]
     admin: Admin,
@@ -177,16 +183,45 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let running = sc_proxy::start(cli.config()?)?;
+        let socket = cli.upgrade_socket();
+        let config = cli.config()?;
+        let (mut running, upgrades) = match socket {
+            Some(socket) => {
+                let (running, upgrades) = upgrade::start_or_take_over(config, &socket).await?;
+                (running, Some(upgrades))
+            }
+            None => (sc_proxy::start(config)?, None),
+        };
         tracing::info!(listen = ?running.listen, tls = ?running.listen_tls, admin = running.stats, id = running.id, "serving");
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        if let Err(error) = service::notify_serving() {
+            tracing::warn!(%error, "the service manager does not take the news that this process serves");
+        }
         let mut told = async || tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () };
         loop {
-            tokio::select! {
-                () = told() => break,
-                _ = hangup.recv() => running.reopen_logs(),
+            let successor = {
+                // Not begun anew after each signal: a process may be about to take over.
+                let mut next = std::pin::pin!(next(&upgrades, &running));
+                loop {
+                    tokio::select! {
+                        () = told() => break None,
+                        _ = hangup.recv() => running.reopen_logs(),
+                        _ = upgrade.recv() => start_successor(upgrades.is_some()),
+                        successor = &mut next => break Some(successor),
+                    }
+                }
+            };
+            let Some(successor) = successor else { break };
+            match successor.let_serve(&mut running).await {
+                Ok(()) => {
+                    tracing::info!("a new process serves");
+                    break;
+                }
+                Err(error) => tracing::warn!(%error, "the new process failed; this one serves on"),
             }
         }
+        drop(upgrades);
         tracing::info!("stopping: running requests may finish");
         tokio::select! {
             () = Running::stop(running) => tracing::info!("stopped"),
@@ -196,7 +231,34 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     })
 }
 
+fn start_successor(can_take_over: bool) {
+    if !can_take_over {
+        return tracing::warn!("no upgrade: this process has neither --upgrade-socket nor --data");
+    }
+    match service::start_successor() {
+        Ok(child) => tracing::info!(pid = child.id(), "started the process that is to take over"),
+        Err(error) => tracing::error!(%error, "no upgrade: the new process cannot be started"),
+    }
+}
+
+/// The next process that takes over; waits for ever where there is no socket for it.
+async fn next(upgrades: &Option<Upgrades>, running: &Running) -> Successor {
+    match upgrades {
+        Some(upgrades) => upgrades.next(running).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The longest path of a unix socket, bytes.
+const SOCKET_PATH: usize = 107;
+
 impl Cli {
+    fn upgrade_socket(&self) -> Option<PathBuf> {
+        let fits = |path: &PathBuf| path.as_os_str().len() <= SOCKET_PATH;
+        let default = || self.data.as_ref().map(|data| data.join("upgrade.sock")).filter(fits);
+        self.upgrade_socket.clone().or_else(default)
+    }
+
     fn config(self) -> anyhow::Result<Config> {
         let mut config = Config::new(self.source.source()?);
         config.listen = self.listen;

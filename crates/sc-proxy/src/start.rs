@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -16,10 +17,11 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     access, admin,
     config::{Admin, Config, Source},
-    control::{self, Parts, Published, SourceSeed, disk, disk::Disk, register::Registrar},
+    control::{self, Parts, Phase, Published, SourceSeed, disk, disk::Disk, register::Registrar},
     live::Shared,
     source::{self, FileSource, GivenSource, ManagerSource, StoreSource, file::FileError, link::Link},
     tls::{Tls, TlsError},
+    upgrade::{Handed, LETTING_GO, listener_use, wire::Use},
     worker::{self, Door, Listener, Plan, Signal},
 };
 
@@ -84,6 +86,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The running proxy did not hand over, or the socket for the next one cannot be used.
+    #[error("cannot take over, or later hand over, at {}", path.display())]
+    Upgrade {
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The system gives no more threads.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -107,6 +118,9 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     socket: Option<PathBuf>,
+    phase: Arc<watch::Sender<Phase>>,
+    /// Its sockets once more, for a process that takes over; gone as soon as it stops.
+    sockets: Vec<(Use, OwnedFd)>,
     /// Writes the access log; it ends when the workers have.
     writer: Option<JoinHandle<()>>,
 }
@@ -118,14 +132,32 @@ pub struct Running {
 /// When an address is taken, the data folder or the routes file is not usable, or the configuration makes no sense. Nothing is
 /// left behind then.
 pub fn start(config: Config) -> Result<Running, StartError> {
+    let (mut running, crew) = prepare(config, Handed::default(), Phase::Serving)?;
+    running.launch(crew)?;
+    Ok(running)
+}
+
+/// The workers that are still to be started.
+pub(crate) struct Crew {
+    plans: Vec<Plan>,
+    /// Addresses for which fewer sockets were handed over than there are workers, by the first worker without.
+    missing: Vec<(usize, SocketAddr, Door)>,
+}
+
+/// Starts all but the workers, with what was handed over of the sockets.
+pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Result<(Running, Crew), StartError> {
     let threads = threads(config.threads);
     let (kind, keeps) = match &config.source {
         Source::Store(_) => ("store", true),
         Source::Manager { .. } => ("manager", true),
         Source::File(_) | Source::Given(_) => ("", false),
     };
-    let id = id(&config)?;
     let boot = random_name();
+    let id = match phase {
+        // The process before it keeps its id until it has drained.
+        Phase::Waiting => format!("{:.47}.{boot}", id(&config)?),
+        _ => id(&config)?,
+    };
     let (source, registrar) = source(&config.source)?;
     let disk = config.data.as_deref().filter(|_| keeps).map(|data| Disk::new(data, kind));
     if config.listen.is_empty() && config.tls.listen.is_empty() {
@@ -133,9 +165,11 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     }
     let tls = (!config.tls.listen.is_empty()).then(|| Tls::new(&config.tls, config.data.as_deref())).transpose()?;
     let mut listeners: Vec<Vec<Listener>> = (0..threads).map(|_| Vec::new()).collect();
-    let listen_tls = listen(&config.tls.listen, Door::Tls, &mut listeners)?;
-    let listen = listen(&config.listen, Door::Http, &mut listeners)?;
-    let (admin, stats, socket) = bind_admin(&config.admin)?;
+    let mut missing = Vec::new();
+    let listen_tls = listen(&config.tls.listen, Door::Tls, &mut listeners, &mut handed, &mut missing)?;
+    let listen = listen(&config.listen, Door::Http, &mut listeners, &mut handed, &mut missing)?;
+    let (admin, stats, socket) = bind_admin(&config.admin, &mut handed)?;
+    let sockets = again(&listeners, &admin, &config.admin).map_err(StartError::Thread)?;
 
     let shared = Arc::new(Shared::new(threads));
     let (access, writer) = access_log(&config, &shared)?;
@@ -157,7 +191,10 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         signal: signal.clone(),
         workers: Vec::new(),
         control: None,
-        socket,
+        // Not this process's to remove before it serves.
+        socket: socket.filter(|_| phase == Phase::Serving),
+        phase: Arc::new(watch::channel(phase).0),
+        sockets,
         writer: None,
     };
     let parts = Parts {
@@ -172,20 +209,21 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         certs: folder.flatten(),
         admin,
         published,
+        phase: running.phase.clone(),
         stop: stopped,
     };
     running.control = Some((stop, spawn("sc-proxy-control", move || control::run(parts))?));
     if let Some(writer) = writer {
         running.writer = Some(spawn("sc-proxy-log", move || writer.run())?);
     }
-    for (thread, listeners) in listeners.into_iter().enumerate() {
+    let plan = |(thread, listeners)| {
         let (shared, signal) = (shared.clone(), signals.clone());
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
         let (tls, http1, access) = (tls.clone(), config.http1, access.clone());
-        let plan = Plan { thread, listeners, tls, shared, limits, trust, http1, access, signal };
-        running.workers.push(spawn(&format!("sc-proxy-{thread}"), move || worker::run(plan))?);
-    }
-    Ok(running)
+        Plan { thread, listeners, tls, shared, limits, trust, http1, access, signal }
+    };
+    let plans = listeners.into_iter().enumerate().map(plan).collect();
+    Ok((running, Crew { plans, missing }))
 }
 
 fn access_log(
@@ -267,9 +305,28 @@ fn record(stats: &str, boot: &str, listen: &[SocketAddr]) -> Proxy {
 }
 
 /// One socket per address and thread; the kernel spreads the connections over the sockets of one address.
-fn listen(addrs: &[SocketAddr], door: Door, by_thread: &mut [Vec<Listener>]) -> Result<Vec<SocketAddr>, StartError> {
+fn listen(
+    addrs: &[SocketAddr],
+    door: Door,
+    by_thread: &mut [Vec<Listener>],
+    handed: &mut Handed,
+    missing: &mut Vec<(usize, SocketAddr, Door)>,
+) -> Result<Vec<SocketAddr>, StartError> {
     let mut bound = Vec::new();
     for addr in addrs {
+        let mut count = 0;
+        while let Some(socket) = handed.listener(*addr, door) {
+            by_thread[count % by_thread.len()].push(Listener { socket, door });
+            count += 1;
+        }
+        if count > 0 {
+            // A further one would get connections at once, and nobody may ever accept them.
+            if count < by_thread.len() {
+                missing.push((count, *addr, door));
+            }
+            bound.push(*addr);
+            continue;
+        }
         let failed = |source: io::Error| StartError::Listen { addr: *addr, hint: hint(*addr, &source), source };
         // Sockets that share a port may also be of another process of the same user: only one that does not share tells.
         let probe = socket(*addr, false).map_err(failed)?;
@@ -283,6 +340,22 @@ fn listen(addrs: &[SocketAddr], door: Door, by_thread: &mut [Vec<Listener>]) -> 
         bound.push(actual);
     }
     Ok(bound)
+}
+
+/// Further descriptors of all sockets, with what they are for.
+fn again(listeners: &[Vec<Listener>], admin: &admin::Socket, told: &Admin) -> io::Result<Vec<(Use, OwnedFd)>> {
+    let mut sockets = Vec::new();
+    for Listener { socket, door } in listeners.iter().flatten() {
+        sockets.push((listener_use(*door, socket.local_addr()?), socket.try_clone()?.into()));
+    }
+    sockets.push(match (admin, told) {
+        (admin::Socket::Unix(socket), Admin::Unix(path)) => {
+            (Use::AdminUnix(path.clone()), socket.as_fd().try_clone_to_owned()?)
+        }
+        (admin::Socket::Unix(socket), Admin::Tcp(_)) => (Use::AdminUnix(PathBuf::new()), socket.try_clone()?.into()),
+        (admin::Socket::Tcp(socket), _) => (Use::AdminTcp(socket.local_addr()?), socket.try_clone()?.into()),
+    });
+    Ok(sockets)
 }
 
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -318,7 +391,15 @@ fn hint(addr: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-fn bind_admin(admin: &Admin) -> Result<(admin::Socket, String, Option<PathBuf>), StartError> {
+fn bind_admin(admin: &Admin, handed: &mut Handed) -> Result<(admin::Socket, String, Option<PathBuf>), StartError> {
+    match (handed.admin(admin), admin) {
+        (Some(fd), Admin::Tcp(addr)) => return Ok((admin::Socket::Tcp(fd.into()), format!("http://{addr}"), None)),
+        (Some(fd), Admin::Unix(path)) => {
+            let addr = format!("unix:{}", path.display());
+            return Ok((admin::Socket::Unix(fd.into()), addr, Some(path.clone())));
+        }
+        (None, _) => {}
+    }
     match admin {
         Admin::Tcp(addr) => {
             let failed =
@@ -341,7 +422,7 @@ fn bind_admin(admin: &Admin) -> Result<(admin::Socket, String, Option<PathBuf>),
 }
 
 /// Binds a unix socket; a left-over one that nobody listens on is replaced.
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+pub(crate) fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::net::{UnixListener, UnixStream};
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
@@ -373,6 +454,7 @@ impl Running {
 
     /// As [`Self::stop`], with another grace. Dropping the future stops at once.
     pub async fn stop_within(mut self, grace: Duration) {
+        self.sockets.clear(); // or they would listen on with nobody to accept
         self.say_stop(Instant::now() + grace);
         for worker in std::mem::take(&mut self.workers) {
             join(worker).await;
@@ -386,6 +468,53 @@ impl Running {
         }
     }
 
+    /// Starts the workers: from here on it serves.
+    pub(crate) fn launch(&mut self, crew: Crew) -> Result<(), StartError> {
+        let Crew { mut plans, missing } = crew;
+        for (first, addr, door) in missing {
+            for plan in &mut plans[first..] {
+                match socket(addr, true).and_then(ready) {
+                    Ok(socket) => {
+                        if let Ok(fd) = socket.try_clone() {
+                            self.sockets.push((listener_use(door, addr), fd.into()));
+                        }
+                        plan.listeners.push(Listener { socket, door });
+                    }
+                    Err(error) => tracing::warn!(%addr, %error, "a thread has no socket of its own there"),
+                }
+            }
+        }
+        for plan in plans {
+            self.workers.push(spawn(&format!("sc-proxy-{}", plan.thread), move || worker::run(plan))?);
+        }
+        self.socket = self.stats.strip_prefix("unix:").map(PathBuf::from);
+        self.phase.send_replace(Phase::Serving);
+        Ok(())
+    }
+
+    /// Further descriptors of its sockets.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<(Use, OwnedFd)>> {
+        self.sockets.iter().map(|(what, fd)| Ok((what.clone(), fd.try_clone()?))).collect()
+    }
+
+    /// Leaves admin socket and data folder to another process.
+    pub(crate) async fn let_go(&self) -> io::Result<()> {
+        self.phase.send_replace(Phase::LettingGo);
+        let mut phase = self.phase.subscribe();
+        let gone = tokio::time::timeout(LETTING_GO, phase.wait_for(|phase| *phase == Phase::Gone)).await;
+        gone.map(drop).map_err(|_| io::Error::other("the data folder is still being written to"))
+    }
+
+    /// Takes back what [`Self::let_go`] left.
+    pub(crate) fn take_back(&self) {
+        self.phase.send_replace(Phase::Serving);
+    }
+
+    /// The sockets are another process's now: this one only stops accepting from them.
+    pub(crate) fn forget_sockets(&mut self) {
+        (self.sockets, self.socket) = (Vec::new(), None);
+    }
+
     fn say_stop(&self, by: Instant) {
         self.signal.send_modify(|signal| signal.stop_by = Some(signal.stop_by.map_or(by, |earlier| earlier.min(by))));
     }
@@ -393,6 +522,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.sockets.clear();
         self.say_stop(Instant::now());
         self.control.take(); // its end of the channel tells the control thread
         if let Some(socket) = &self.socket {

@@ -313,6 +313,10 @@ async fn drink(mut frames: Frames, reports: &Reports, id: &str, wait: &mut Durat
     loop {
         match timeout(SILENCE, frames.next()).await {
             Ok(Some(Ok(frame))) => {
+                // While a proxy is upgraded, the new process may answer for the old one, which still has requests in flight.
+                if !frame.proxy.is_empty() && frame.proxy != id {
+                    return format!("another proxy answers there: {}", frame.proxy);
+                }
                 *wait = RETRY;
                 reports.take(id, frame);
             }

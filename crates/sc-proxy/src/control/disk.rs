@@ -12,7 +12,7 @@ use sc_core::routes::AppRoutes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Control, state::Routes};
+use super::{Control, Phase, state::Routes};
 
 /// Changes within this time are written together.
 const GAP: Duration = Duration::from_millis(20);
@@ -85,10 +85,20 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Keeps the last table on disk, off this thread, until it is aborted. A write that fails is tried again; until it succeeds
 /// nothing newer counts as applied.
-pub(super) async fn keep(control: Rc<Control>, disk: Disk, mut changed: watch::Receiver<()>) {
+/// It ends, with no write under way, when the folder is no longer this process's.
+pub(super) async fn keep(
+    control: Rc<Control>,
+    disk: Disk,
+    mut changed: watch::Receiver<()>,
+    mut phase: watch::Receiver<Phase>,
+) {
     let (mut told, mut saved) = (false, 0);
-    while changed.changed().await.is_ok() {
-        loop {
+    loop {
+        tokio::select! {
+            changed = changed.changed() => if changed.is_err() { return },
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        }
+        while *phase.borrow() == Phase::Serving {
             let (generation, revision, routes) = control.state.borrow().routes();
             if generation == saved {
                 break;

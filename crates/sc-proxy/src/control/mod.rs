@@ -23,6 +23,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::{JoinHandle, spawn_local},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::state::{Published, SourceState, State};
 use self::{disk::Disk, register::Registrar};
@@ -56,7 +57,21 @@ pub(crate) struct Parts {
     pub(crate) certs: Option<Folder>,
     pub(crate) admin: admin::Socket,
     pub(crate) published: Published,
+    pub(crate) phase: Arc<watch::Sender<Phase>>,
     pub(crate) stop: oneshot::Receiver<()>,
+}
+
+/// Whose the admin socket and the data folder are, in an upgrade. Without one they are this process's from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Still of the process before.
+    Waiting,
+    /// This process's.
+    Serving,
+    /// This process is to leave them to the next.
+    LettingGo,
+    /// It has left them.
+    Gone,
 }
 
 /// Makes the source on the control thread, where it stays.
@@ -99,12 +114,9 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             spawn_local(frames::send(control.clone())),
             spawn_local(watch_applied(control.clone())),
             spawn_local(probe::run(control.clone())),
-            spawn_local(admin::serve(control.clone(), parts.admin)?),
+            spawn_local(own(control.clone(), parts.admin, parts.disk, saves.1, parts.phase)),
         ];
         tasks.extend(parts.certs.map(|folder| spawn_local(folder.watch())));
-        if let Some(disk) = parts.disk {
-            tasks.push(spawn_local(disk::keep(control.clone(), disk, saves.1)));
-        }
         let registrar = parts.registrar.map(|r| spawn_local(r.run(parts.id, parts.record, registered.1)));
         let _ = parts.stop.await;
         registered.0.send_replace(true);
@@ -112,6 +124,37 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
         tasks.iter().for_each(JoinHandle::abort);
         Ok(())
     })
+}
+
+/// Serves the admin socket and keeps the routes on disk whenever these are this process's.
+async fn own(
+    control: Rc<Control>,
+    socket: admin::Socket,
+    disk: Option<Disk>,
+    saves: watch::Receiver<()>,
+    phase: Arc<watch::Sender<Phase>>,
+) {
+    let mut now = phase.subscribe();
+    while now.wait_for(|phase| *phase == Phase::Serving).await.is_ok() {
+        let served = socket.try_clone().and_then(|socket| admin::serve(control.clone(), socket));
+        let served = match served {
+            Ok(serve) => AbortOnDropHandle::new(spawn_local(serve)),
+            Err(error) => return tracing::error!(%error, "the admin socket cannot be used"),
+        };
+        let kept = disk.clone().map(|disk| {
+            control.state.borrow_mut().keeps(true);
+            let keep = disk::keep(control.clone(), disk, saves.clone(), phase.subscribe());
+            AbortOnDropHandle::new(spawn_local(keep))
+        });
+        let _ = now.wait_for(|phase| *phase != Phase::Serving).await;
+        drop(served);
+        if let Some(kept) = kept {
+            let _ = kept.await;
+            control.state.borrow_mut().keeps(false);
+            control.applied_moved();
+        }
+        phase.send_replace(Phase::Gone);
+    }
 }
 
 /// Waits a moment for the registration to be taken back.

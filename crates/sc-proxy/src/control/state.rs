@@ -83,6 +83,11 @@ impl State {
         Self { id, boot, seq, shared, published, next, revision, pending, generation, applied, saved, source, probes }
     }
 
+    /// Whether what is applied must be on this process's disk. If not, another process keeps it there.
+    pub(crate) fn keeps(&mut self, keeps: bool) {
+        self.saved = if keeps { self.saved.or(Some(0)) } else { None };
+    }
+
     /// Takes in what a source says.
     pub(crate) fn merge(&mut self, update: Update) {
         self.source.errors += u64::from(update.refused.is_some());

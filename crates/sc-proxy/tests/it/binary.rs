@@ -19,7 +19,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    fn start(args: &[&str]) -> Self {
+    pub fn start(args: &[&str]) -> Self {
         Self::run(env!("CARGO_BIN_EXE_sc-proxy"), args)
     }
 
@@ -27,6 +27,11 @@ impl Program {
         let mut command = Command::new(program);
         command.args(args).env_remove("SC_MANAGER").env_remove("SC_ETCD").stderr(Stdio::piped());
         Self(command.spawn().unwrap())
+    }
+
+    pub fn with_env(args: &[&str], env: &[(&str, &std::ffi::OsStr)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sc-proxy"));
+        Self(command.args(args).envs(env.iter().copied()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     pub fn pid(&self) -> u32 {
@@ -40,13 +45,13 @@ impl Program {
         line.split_once("listen=[").unwrap().1.split_once(']').unwrap().0.parse().unwrap()
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Its exit status and what else it said.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub async fn ended(mut self) -> (Option<i32>, String) {
         until("it ends", async || self.0.try_wait().unwrap().is_some()).await;
         let mut text = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();

@@ -17,4 +17,5 @@ mod rules;
 mod standalone;
 mod support;
 mod tls;
+mod upgrade;
 mod upstream;

@@ -1,0 +1,155 @@
+//! A new process takes over the sockets of the running one.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    binary::{Program, routes},
+    support::*,
+};
+
+fn start(listen: SocketAddr, threads: usize, folder: &Path, routes: &str) -> Program {
+    let (listen, threads) = (listen.to_string(), threads.to_string());
+    let socket = folder.join("upgrade.sock").display().to_string();
+    let args = ["--listen", &listen, "--threads", &threads, "--routes-file", routes, "--upgrade-socket", &socket];
+    Program::start(&[&args[..], &["--admin", "127.0.0.1:0"]].concat())
+}
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// One connection per request, until told to stop. Gives what failed.
+async fn connect_and_ask(addr: SocketAddr, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Vec<String> {
+    let mut failed = Vec::new();
+    while !stop.load(SeqCst) {
+        let once = async {
+            let mut conn = Conn::open(addr).await.map_err(|error| error.to_string())?;
+            conn.send(request("GET", "x", "/", "")).await.map_err(|error| format!("{error:?}"))
+        };
+        match once.await {
+            Ok(reply) if reply.status == 200 => drop(done.fetch_add(1, SeqCst)),
+            Ok(reply) => failed.push(reply.status.to_string()),
+            Err(error) => failed.push(error),
+        }
+    }
+    failed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_upgrades_under_load_fail_no_request() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let mut serving = start(ANY, 2, folder.path(), &file);
+    let addr = serving.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let load = Load::start(addr, "x", 4, 4);
+    let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let fresh = tokio::spawn(connect_and_ask(addr, stop.clone(), done.clone()));
+    for upgrade in 0..20 {
+        let (before, fresh_before) = (load.done(), done.load(SeqCst));
+        let mut next = start(addr, 1 + upgrade % 3, folder.path(), &file);
+        assert_eq!(next.addr(), addr);
+        assert_eq!(std::mem::replace(&mut serving, next).ended().await.0, Some(0), "upgrade {upgrade}");
+        until("load goes on", async || load.done() > before + 20 && done.load(SeqCst) > fresh_before + 20).await;
+    }
+    stop.store(true, SeqCst);
+    let (totals, fresh) = (load.stop().await, fresh.await.unwrap());
+    assert!(totals.failed.is_empty() && totals.refused == 0, "{totals:?}");
+    assert!(fresh.is_empty(), "{fresh:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_is_finished_by_the_old_process() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let mut old = start(ANY, 2, folder.path(), &file);
+    let addr = old.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+
+    let mut conn = Conn::open(addr).await.unwrap();
+    let mut download = conn.sender.send_request(request("GET", "x", "/drip", "")).await.unwrap().into_body();
+    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    until("the protocol changes", async || {
+        answer.push(socket.read_u8().await.unwrap());
+        answer.ends_with(b"\r\n\r\n")
+    })
+    .await;
+
+    let mut new = start(addr, 2, folder.path(), &file);
+    assert_eq!(new.addr(), addr);
+    old.signal(rustix::process::Signal::HUP); // it is there still
+    for _ in 0..20 {
+        assert_eq!(&download.frame().await.unwrap().unwrap().into_data().unwrap()[..], b"drop\n");
+        socket.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        socket.read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, b"ping");
+    }
+    assert_eq!(get(addr, "x", "/").await.text(), "a");
+    drop((download, conn, socket));
+    assert_eq!(old.ended().await.0, Some(0));
+    assert_eq!(get(addr, "x", "/").await.text(), "a");
+}
+
+#[tokio::test]
+async fn a_new_process_that_fails_leaves_the_old_one_serving() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let mut old = start(ANY, 2, folder.path(), &file);
+    let addr = old.addr();
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "[[route]]\nap = \"web\"\n").unwrap();
+    let (status, said) = start(addr, 2, folder.path(), &bad.display().to_string()).ended().await;
+    assert!(status == Some(1) && said.contains("line 2"), "{said}");
+    // One that dies after it has got the sockets.
+    drop(std::os::unix::net::UnixStream::connect(folder.path().join("upgrade.sock")).unwrap());
+    for _ in 0..50 {
+        assert_eq!(get(addr, "x", "/").await.text(), "a");
+    }
+    let mut new = start(addr, 2, folder.path(), &file);
+    assert_eq!(new.addr(), addr);
+    assert_eq!(old.ended().await.0, Some(0));
+    assert_eq!(get(addr, "x", "/").await.text(), "a");
+}
+
+#[tokio::test]
+async fn a_signal_starts_the_successor_and_the_service_manager_learns_its_pid() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let news = tokio::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let pid = async || {
+        let mut text = [0; 256];
+        let wait = std::time::Duration::from_secs(20);
+        let length = tokio::time::timeout(wait, news.recv(&mut text)).await.expect("news come").unwrap();
+        let text = String::from_utf8_lossy(&text[..length]).into_owned();
+        text.strip_prefix("READY=1\nMAINPID=").unwrap().parse::<i32>().unwrap()
+    };
+    let addr = std::net::TcpListener::bind(ANY).unwrap().local_addr().unwrap();
+    let (listen, data) = (addr.to_string(), folder.path().display().to_string());
+    let args = ["--listen", &listen, "--routes-file", &file, "--data", &data, "--admin", "127.0.0.1:0"];
+    let old = Program::with_env(&args, &[("NOTIFY_SOCKET", folder.path().join("notify").as_os_str())]);
+    assert_eq!(pid().await, old.pid() as i32);
+    assert_eq!(get(addr, "x", "/").await.text(), "a");
+    old.signal(rustix::process::Signal::USR2);
+    let new = rustix::process::Pid::from_raw(pid().await).unwrap();
+    let (status, said) = old.ended().await;
+    let answer = get(addr, "x", "/").await;
+    rustix::process::kill_process(new, rustix::process::Signal::TERM).unwrap();
+    assert_eq!((status, answer.text()), (Some(0), "a"), "{said}");
+    until("it has ended", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
+}
