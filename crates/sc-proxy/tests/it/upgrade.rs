@@ -147,9 +147,11 @@ async fn a_signal_starts_the_successor_and_the_service_manager_learns_its_pid() 
     assert_eq!(get(addr, "x", "/").await.text(), "a");
     old.signal(rustix::process::Signal::USR2);
     let new = rustix::process::Pid::from_raw(pid().await).unwrap();
-    let (status, said) = old.ended().await;
     let answer = get(addr, "x", "/").await;
+    // Both write to one pipe, which is read to its end.
     rustix::process::kill_process(new, rustix::process::Signal::TERM).unwrap();
+    let (status, said) = old.ended().await;
     assert_eq!((status, answer.text()), (Some(0), "a"), "{said}");
+    assert!(said.contains("a new process serves"), "{said}");
     until("it has ended", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
 }

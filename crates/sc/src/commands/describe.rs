@@ -11,6 +11,7 @@ use sc_core::{
     records::{Event, Rollout},
     spec::Probe,
     units::{format_duration, format_size},
+    warm::WarmSpec,
 };
 
 use super::{ls, ps};
@@ -85,6 +86,7 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Rollout", rollout(&app.rollout)),
         ("Version", format!("{}{stable}", app.version)),
         ("Replicas", format!("{} wanted, {} run, {} ready, {}", app.want, app.have, app.ready, ls::count(app))),
+        ("Warm", warm(&app.scale.warm)),
         ("Program", ls::program(app)),
         ("Command", spec.command.join(" ")),
         ("Port", spec.port.map(|port| port.to_string()).unwrap_or_default()),
@@ -97,6 +99,16 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Traffic", traffic(app)),
         ("Made", times::stamp(app.created_ms)),
     ]
+}
+
+fn warm(warm: &WarmSpec) -> String {
+    let memory = warm.memory.map(|bytes| format!(", in {}", format_size(bytes))).unwrap_or_default();
+    match warm.size {
+        0 => String::new(),
+        size => {
+            format!("up to {size} sleep when they are not needed, each for {}{memory}", format_duration(warm.for_ms))
+        }
+    }
 }
 
 fn rollout(rollout: &Rollout) -> String {
@@ -131,4 +143,16 @@ fn traffic(app: &AppView) -> String {
     let p99 = app.p99_ms.map(|ms| format!(", p99 {}", out::latency(ms))).unwrap_or_default();
     let wait = format_duration(app.spec.traffic.queue_timeout_ms);
     format!("{} requests/s{p99}, {} waiting (at most {wait})", out::rate(app.rps), app.held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_pool_in_words() {
+        assert_eq!(warm(&WarmSpec::default()), "");
+        let pool = WarmSpec { size: 2, memory: Some(512 << 20), ..WarmSpec::default() };
+        assert_eq!(warm(&pool), "up to 2 sleep when they are not needed, each for 10m, in 512MiB");
+    }
 }

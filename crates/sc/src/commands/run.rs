@@ -321,7 +321,7 @@ mod tests {
     fn what_is_typed_is_what_is_meant() {
         let (deploy, files) = read(
             "web --bin ./bin/hello --copy conf:/etc/ --port 9000 --host a.localhost --host b.localhost --path /x \
-             --env A=b=c --max 10 --health-http /healthz --ready-within 5s --memory 64MiB --cpus 0.5 -- --greet hi",
+             --env A=b=c --max 10 --warm 2 --health-http /healthz --ready-within 5s --memory 64MiB --cpus 0.5 -- --greet hi",
         )
         .unwrap();
         assert_eq!(deploy.spec.source, Source::Files { base: None });
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(deploy.spec.health.start_ms, 5_000);
         assert_eq!(deploy.spec.resources.memory, Some(64 << 20));
         let scale = deploy.scale.unwrap();
-        assert_eq!((scale.min, scale.max, scale.auto), (1, 10, true));
+        assert_eq!((scale.min, scale.max, scale.auto, scale.warm.size), (1, 10, true, 2));
 
         let (deploy, _) = read("web --image nginx --port 80 --path /only").unwrap();
         assert_eq!(deploy.spec.routes, [RouteSpec { host: None, path: "/only".into(), strip: false }]);
