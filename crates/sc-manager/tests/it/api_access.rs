@@ -83,3 +83,45 @@ async fn a_graceful_end_takes_the_socket_along_and_stops_nothing() {
     assert_eq!(engine.containers(), before);
     assert_eq!(before.keys().filter(|id| id.app == web).count(), 2);
 }
+
+/// A field that is in a record and not in the document would be refused or missed by those who write clients from it.
+#[test]
+fn the_openapi_document_has_every_field_of_an_app() {
+    use sc_core::{
+        rules::Rules,
+        scaling::ObjectiveSpec,
+        spec::{Balance, Protocol, ScaleSpec, Traffic, Verify},
+        warm::WarmSpec,
+    };
+    let document: serde_json::Value = serde_json::from_str(sc_manager::api::OPENAPI).unwrap();
+    let rules = Rules { trace: true, ..Rules::default() };
+    let mut traffic = Traffic { balance: Balance::InFlight, slow_start_ms: 1, rules, ..Traffic::default() };
+    (traffic.protocol, traffic.tls.verify) = (Protocol::H2, Verify::None);
+    let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
+    let scale = ScaleSpec {
+        objective: Some(ObjectiveSpec { ms: 1, budget: 0.5 }),
+        policies: vec![policy],
+        step_up: Some(1),
+        step_down: Some(1),
+        turns_an_hour: Some(1),
+        warm: WarmSpec { size: 1, memory: Some(1), ..WarmSpec::default() },
+        ..ScaleSpec::default()
+    };
+    fn json(value: &impl serde::Serialize) -> serde_json::Value {
+        serde_json::to_value(value).unwrap()
+    }
+    for (schema, value) in [
+        ("AppSpec", json(&crate::cluster::spec("web", "1"))),
+        ("Traffic", json(&traffic)),
+        ("Rules", json(&traffic.rules)),
+        ("FieldRules", json(&traffic.rules.request)),
+        ("BackendTls", json(&traffic.tls)),
+        ("ScaleSpec", json(&scale)),
+        ("WarmSpec", json(&scale.warm)),
+    ] {
+        let known = &document["components"]["schemas"][schema]["properties"];
+        for field in value.as_object().unwrap().keys() {
+            assert!(known.get(field).is_some(), "{schema}.{field} is not in the document");
+        }
+    }
+}
