@@ -34,6 +34,8 @@ async fn manager_dies(mut cloud: Cloud) {
     }
     cloud.sc(&["scale", "web=3"]).await.ok();
     cloud.settles("web", 3).await;
+    // However quick the twenty rounds were: enough requests to show something.
+    load.goes_on(1000u64.saturating_sub(load.so_far().ok)).await;
     load.stop().await.all_good(1000);
     alone(&cloud, 3).await;
 }

@@ -1,4 +1,4 @@
-//! Recorded inputs of [`decide`], and deciding again from them.
+//! Recorded inputs of [`decide()`], and deciding again from them.
 //!
 //! A recording is a row of segments. Each begins with what the decider knew ([`Start`]) and goes on with what came to be
 //! known before each decision ([`Row`]), the decision itself as a digest only: it follows from the inputs. A segment that

@@ -144,7 +144,7 @@ async fn a_signal_starts_the_successor_and_the_service_manager_learns_its_pid() 
     let args = ["--listen", &listen, "--routes-file", &file, "--data", &data, "--admin", "127.0.0.1:0"];
     let old = Program::with_env(&args, &[("NOTIFY_SOCKET", folder.path().join("notify").as_os_str())]);
     assert_eq!(pid().await, old.pid() as i32);
-    assert_eq!(get(addr, "x", "/").await.text(), "a");
+    until("it has its routes", async || get(addr, "x", "/").await.text() == "a").await;
     old.signal(rustix::process::Signal::USR2);
     let new = rustix::process::Pid::from_raw(pid().await).unwrap();
     let answer = get(addr, "x", "/").await;
