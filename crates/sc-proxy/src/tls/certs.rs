@@ -4,7 +4,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use rustls::{
-    crypto::ring,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
@@ -73,7 +73,7 @@ pub fn read(path: &Path, cert: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsErr
         return Err(refused("there is no certificate in it".to_owned()));
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| refused(format!("its key: {error}")))?;
-    let made = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let made = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
     made.map_err(|error| refused(format!("it and its key do not go together: {error}")))
 }
 

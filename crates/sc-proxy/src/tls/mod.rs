@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::ring,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
@@ -88,14 +88,14 @@ impl Tls {
 }
 
 fn server_config(resolver: Arc<Resolver>, client_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let mut config = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let roots = Arc::new(roots(path)?);
             let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots, Arc::new(ring::default_provider())).build();
+                WebPkiClientVerifier::builder_with_provider(roots, Arc::new(aws_lc_rs::default_provider())).build();
             let refused = |error: rustls::server::VerifierBuilderError| TlsError::Content {
                 path: path.to_owned(),
                 what: error.to_string(),
@@ -105,7 +105,7 @@ fn server_config(resolver: Arc<Resolver>, client_ca: Option<&Path>) -> Result<Se
     }
     .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.send_tls13_tickets = 1;
     Ok(config)
 }

@@ -55,7 +55,7 @@ impl Backend2 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, seen) = (listener.local_addr().unwrap(), Arc::<Seen2>::default());
         let acceptor = tls.map(|pair| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
             let mut config = builder.with_no_client_auth().with_single_cert(vec![pair.der()], pair.key()).unwrap();
             config.alpn_protocols = vec![b"h2".to_vec()];

@@ -50,7 +50,7 @@ impl Pair {
 pub fn trusting(pairs: &[&Pair], alpn: &[&str], own: Option<&Pair>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     pairs.iter().for_each(|pair| roots.add(pair.der()).unwrap());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
     let mut config = match own {
