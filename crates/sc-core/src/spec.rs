@@ -3,10 +3,12 @@
 //! A version is immutable once stored. What changes without a new version (the replica count, its bounds) is kept
 //! apart, so that a deploy never resets it.
 
+mod clients;
 mod protocol;
 
 use std::collections::BTreeMap;
 
+pub use clients::Sticky;
 pub use protocol::{BackendTls, Protocol, Verify};
 use serde::{Deserialize, Serialize};
 
@@ -234,6 +236,9 @@ pub struct Traffic {
     /// What is done to requests and answers on their way.
     #[serde(skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
+    /// Whether a client stays with one replica; none: each request is balanced by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
 }
 
 /// How a backend is chosen for a request.
@@ -282,6 +287,7 @@ impl Default for Traffic {
             protocol: Protocol::default(),
             tls: BackendTls::default(),
             rules: Rules::default(),
+            sticky: None,
         }
     }
 }

@@ -5,7 +5,7 @@ mod scale;
 use crate::{
     records::key,
     rules,
-    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source, Verify},
+    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source, Traffic, Verify},
 };
 
 /// One thing that is wrong.
@@ -60,6 +60,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     times(spec, &mut found);
     backend_tls(spec, &mut found);
     field_rules(spec, &mut found);
+    clients(&spec.traffic, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
     scale::warm(&scale.warm, spec, &mut found);
@@ -75,6 +76,13 @@ pub fn show_route(route: &RouteSpec) -> String {
 pub fn validate_scale(scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
     let mut found = Found(Vec::new());
     scale::scale(scale, max_replicas, &mut found);
+    found.0
+}
+
+/// Only what is wrong with what the proxy does by client, for those who write routes by hand.
+pub fn validate_clients(traffic: &Traffic) -> Vec<Invalid> {
+    let mut found = Found(Vec::new());
+    clients(traffic, &mut found);
     found.0
 }
 
@@ -265,6 +273,16 @@ fn times(spec: &AppSpec, found: &mut Found) {
     }
     if traffic.queue_max > 1 << 20 {
         found.add("traffic.queue_max", "at most 1048576 requests may wait");
+    }
+}
+
+fn clients(traffic: &Traffic, found: &mut Found) {
+    let Some(sticky) = &traffic.sticky else { return };
+    if let Some(what) = sticky.name_fault() {
+        found.add("traffic.sticky.cookie", &what);
+    }
+    if sticky.ttl_ms.is_some_and(|ms| !(1_000..=LONGEST_MS).contains(&ms)) {
+        found.add("traffic.sticky.ttl", "give a duration from 1s to a year; leave it out for the browser's session");
     }
 }
 

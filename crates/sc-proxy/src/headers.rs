@@ -128,6 +128,11 @@ fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>
     }
 }
 
+/// Whether the client came under TLS, to us or to a trusted proxy before us: said by a request head that is fit to go on.
+pub fn came_secure(headers: &HeaderMap) -> bool {
+    headers.get(PROTO).is_some_and(|proto| proto == "https")
+}
+
 /// Makes a backend's response head fit to go on; `switching`: it agreed to change the protocol.
 pub fn forward_response(headers: &mut HeaderMap, switching: bool) {
     let upgrade = if switching { upgrade_of(headers) } else { None };

@@ -32,6 +32,7 @@ pub mod probe;
 pub mod rules;
 pub mod source;
 pub mod start;
+pub mod sticky;
 pub mod table;
 pub mod tls;
 pub mod upgrade;

@@ -10,7 +10,7 @@ use crate::{
     rules::{FieldRules, Rules},
     spec::{
         AppSpec, BackendTls, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Resources, RouteSpec,
-        ScaleSpec, Security, Source, Traffic, Verify,
+        ScaleSpec, Security, Source, Sticky, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -208,7 +208,18 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         protocol: table.parsed("protocol", protocol).unwrap_or(default.protocol),
         tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
         rules: Rules { https: table.parsed("https", https).unwrap_or(false), ..Rules::default() },
+        sticky: sticky(table),
     }
+}
+
+/// `sticky = true`, or a table.
+fn sticky(table: &Reader<'_>) -> Option<Sticky> {
+    if !table.is_table("sticky") {
+        return table.flag("sticky").filter(|sticky| *sticky).map(|_| Sticky::default());
+    }
+    let read =
+        |table: &Reader<'_>| Sticky { cookie: table.text("cookie"), ttl_ms: table.parsed("ttl", parse_duration) };
+    table.table("sticky").map(|table| finish(table, read))
 }
 
 fn https(word: &str) -> Result<bool, &'static str> {

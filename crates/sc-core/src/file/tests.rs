@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{Probe, Source, Traffic, Verify},
+    spec::{Probe, Source, Sticky, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -269,5 +269,24 @@ fn rules_of_fields() {
     ] {
         let error = read(rest).unwrap_err().to_string();
         assert!(error.contains(says), "{rest}: {error}");
+    }
+}
+
+#[test]
+fn sticky_clients() {
+    let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
+    let sticky = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.sticky.clone();
+    assert_eq!((sticky("sticky = true"), sticky("sticky = false")), (Some(Sticky::default()), None));
+    let named = Sticky { cookie: Some("sc_web".to_owned()), ttl_ms: Some(3_600_000) };
+    assert_eq!(sticky("sticky = { cookie = \"sc_web\", ttl = \"1h\" }"), Some(named));
+    for (text, what) in [
+        ("sticky = \"yes\"", "true or false"),
+        ("sticky = { name = \"x\" }", "unknown key"),
+        ("sticky = { cookie = \"a b\" }", "no name of a cookie"),
+        ("sticky = { cookie = \"__Host-x\" }", "__Secure-"),
+        ("sticky = { ttl = \"10ms\" }", "from 1s"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     counters::{Block, Buckets},
     rules::Rules,
+    sticky::{Sticky, Tag},
 };
 
 /// Names of the counters in an app's block.
@@ -55,6 +56,8 @@ pub struct App {
     pub needs_rich: bool,
     /// What is done to its requests and answers; none: nothing.
     pub rules: Option<Arc<Rules>>,
+    /// The cookie by which clients stay with a member; none: they do not.
+    pub sticky: Option<Arc<Sticky>>,
     /// How its members are spoken to.
     pub hop: Hop,
     /// All members have the same weight.
@@ -81,6 +84,8 @@ pub struct Ask<'a> {
     pub tried: &'a [u64],
     /// It can be sent again elsewhere, so that it may be the one that tries an ejected backend.
     pub repeatable: bool,
+    /// The member it goes to if that may be.
+    pub preferred: Option<Tag>,
 }
 
 /// What came of looking for a backend.
@@ -104,22 +109,16 @@ pub enum Choice {
 impl App {
     /// Chooses a backend and takes a place with it. `now`: milliseconds since the epoch.
     pub fn choose(&self, ask: Ask<'_>, mut dice: impl FnMut() -> u32, now: impl Fn() -> u64) -> Choice {
-        let (limit, at) = (self.traffic.max_in_flight, now());
-        let now = || at;
+        let (limit, now) = (self.traffic.max_in_flight, now());
+        if let Some(choice) = self.preferred(ask, now).and_then(|at| self.take(at, ask, now)) {
+            return choice;
+        }
         // Each round but the last lost a race for a place or a trial against another thread.
         for _ in 0..4 {
-            let view = |i| self.candidate(i, ask, limit, at);
+            let view = |i| self.candidate(i, ask, limit, now);
             let Some(at) = self.pick(&mut dice, view) else { break };
-            let backend = &self.members[at].backend;
-            let trial = backend.standing(now, ask.repeatable) == Standing::Trial;
-            if trial && !backend.begin_trial(now()) {
-                continue;
-            }
-            if backend.enter(limit) {
-                return Choice::Member { at, trial };
-            }
-            if trial {
-                backend.abandon_trial();
+            if let Some(choice) = self.take(at, ask, now) {
+                return choice;
             }
         }
         match self.members.iter().any(|m| !ask.tried.contains(&m.backend.serial)) {
@@ -127,6 +126,29 @@ impl App {
             false if self.members.is_empty() => Choice::Empty,
             false => Choice::Tried,
         }
+    }
+
+    /// The preferred member, if requests may go there but for want of room.
+    pub fn preferred(&self, ask: Ask<'_>, now: u64) -> Option<usize> {
+        let tag = ask.preferred?;
+        let at = self.members.iter().position(|member| member.backend.tag == tag)?;
+        self.candidate(at, ask, None, now).eligible.then_some(at)
+    }
+
+    /// Takes a place with a member, unless another thread was faster.
+    fn take(&self, at: usize, ask: Ask<'_>, now: u64) -> Option<Choice> {
+        let backend = &self.members[at].backend;
+        let trial = backend.standing(|| now, ask.repeatable) == Standing::Trial;
+        if trial && !backend.begin_trial(now) {
+            return None;
+        }
+        if backend.enter(self.traffic.max_in_flight) {
+            return Some(Choice::Member { at, trial });
+        }
+        if trial {
+            backend.abandon_trial();
+        }
+        None
     }
 
     fn pick(&self, dice: &mut impl FnMut() -> u32, view: impl Fn(usize) -> Candidate) -> Option<usize> {

@@ -20,6 +20,7 @@ use crate::{
         health::{Health, Standing},
     },
     counters::{Block, Buckets},
+    sticky::Tag,
 };
 
 /// Names of the counters in a backend's block.
@@ -51,6 +52,8 @@ pub struct Backend {
     pub replica: ReplicaId,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// What cookies call it.
+    pub tag: Tag,
     /// Requests now with it, from all threads. One shared counter, since limits must be exact and choices good: its two
     /// updates a request cost some ten nanoseconds where a request costs twenty microseconds.
     in_flight: Padded<AtomicU32>,
@@ -84,6 +87,7 @@ impl Backend {
     pub(super) fn new(serial: u64, replica: ReplicaId, addr: SocketAddr, threads: usize) -> Self {
         Self {
             serial,
+            tag: Tag::of(&replica),
             replica,
             addr,
             in_flight: Padded::default(),

@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sc_core::{AppId, ReplicaId, routes::AppRoutes, spec::Protocol};
+use sc_core::{
+    AppId, ReplicaId,
+    routes::AppRoutes,
+    spec::{Protocol, Traffic},
+};
 
 use super::{App, AppLive, Backend, Hop, Member, Table};
 use crate::{
     rules::Rules,
+    sticky::Sticky,
     table::{Clash, RouteTable},
 };
 
@@ -70,8 +75,9 @@ impl Registry {
             routes: routes.routes.clone(),
             traffic: routes.traffic.clone(),
             stopped: routes.stopped,
-            needs_rich: routes.traffic.protocol != Protocol::Http1 || !routes.traffic.rules.is_default(),
+            needs_rich: needs_rich(&routes.traffic),
             rules: Rules::new(&routes.traffic.rules).map(Arc::new),
+            sticky: routes.traffic.sticky.as_ref().map(|asked| Arc::new(Sticky::new(&routes.app, asked))),
             hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
@@ -133,6 +139,11 @@ impl Registry {
     }
 }
 
+/// Whether an app's requests are for the hyper path alone.
+fn needs_rich(traffic: &Traffic) -> bool {
+    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || traffic.sticky.is_some()
+}
+
 impl App {
     fn is_same_as(&self, other: &Self) -> bool {
         let same = |(a, b): (&Member, &Member)| {
@@ -147,10 +158,13 @@ impl App {
 
 #[cfg(test)]
 mod tests {
-    use sc_core::{routes::BackendRoute, spec::Traffic};
+    use sc_core::routes::BackendRoute;
 
     use super::*;
-    use crate::live::{Ask, Choice};
+    use crate::{
+        live::{Ask, Choice},
+        sticky::Tag,
+    };
 
     fn routes(name: &str, replicas: &[u64]) -> BTreeMap<AppId, Arc<AppRoutes>> {
         let app = AppId::in_default(name).unwrap();
@@ -213,7 +227,7 @@ mod tests {
         let mut dice = 0u32;
         let mut choose = |tried: &[u64]| {
             dice = dice.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-            app.choose(Ask { tried, repeatable: true }, || dice, || 0)
+            app.choose(Ask { tried, repeatable: true, preferred: None }, || dice, || 0)
         };
         let first = choose(&[]);
         let second = choose(&[]);
@@ -234,11 +248,43 @@ mod tests {
         assert!(app.members[0].backend.is_ejected() && !app.may_eject());
         (0..3).for_each(|_| app.members[1].backend.failed(0, app.may_eject()));
         assert!(!app.members[1].backend.is_ejected(), "at most half");
-        let ask = Ask { tried: &[], repeatable: true };
+        let ask = Ask { repeatable: true, ..Ask::default() };
         assert_eq!(app.choose(ask, || 0, || 10), Choice::Member { at: 1, trial: false });
         assert_eq!(app.choose(ask, || 0, || 10), Choice::Full);
         assert_eq!(app.choose(ask, || 0, || 10_000), Choice::Member { at: 0, trial: true });
         app.members[0].backend.succeeded();
         assert!(!app.members[0].backend.is_ejected());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_cookie_leads_to_the_same_backend_as_long_as_it_may_serve(
+            tables in proptest::collection::vec(proptest::collection::btree_set(1u64..6, 0..5), 1..6),
+            mine in 1u64..6,
+            dice: u32,
+        ) {
+            let (mut registry, now) = (Registry::new(1), Instant::now());
+            let mut table = Table::default();
+            let tag = Tag::of(&format!("web-{mine}").parse().unwrap());
+            let ask = Ask { preferred: Some(tag), ..Ask::default() };
+            for replicas in tables {
+                let replicas: Vec<u64> = replicas.into_iter().collect();
+                (table, _) = registry.table(&routes("web", &replicas), &table, now);
+                let app = &table.apps[0];
+                let at = replicas.iter().position(|n| *n == mine);
+                match app.choose(ask, || dice, || 0) {
+                    Choice::Member { at: chosen, .. } => {
+                        proptest::prop_assert!(at.is_none_or(|at| at == chosen));
+                        // Its place is still taken: there is no room, so another one serves.
+                        let next = app.choose(ask, || dice, || 0);
+                        let elsewhere = matches!(next, Choice::Member { at, .. } if at != chosen);
+                        proptest::prop_assert_eq!(elsewhere, replicas.len() > 1);
+                        proptest::prop_assert_eq!(app.preferred(ask, 0), at);
+                    }
+                    other => proptest::prop_assert!(other == Choice::Empty && replicas.is_empty()),
+                }
+                app.members.iter().filter(|m| m.backend.in_flight() > 0).for_each(|m| m.backend.leave());
+            }
+        }
     }
 }

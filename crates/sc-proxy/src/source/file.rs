@@ -9,6 +9,9 @@
 //! backends = ["127.0.0.1:9000"]       # the same for all routes of an app; or { addr = "127.0.0.1:9000", weight = 3 }
 //! protocol = "h2c"                    # or "h2", "https"; left out: HTTP/1.1; the same for all routes of an app
 //!
+//! [route.traffic]                     # as in an app file; the same for all routes of an app
+//! sticky = true                       # or { cookie = "sc_web", ttl = "1h" }
+//!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
 //! path = "/healthz"                   # left out: a connection is enough
 //! interval = "2s"
@@ -31,11 +34,12 @@ use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
     spec::{Protocol, RouteSpec, Traffic},
+    validate::Invalid,
 };
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{RouteSource, Update, target::Target};
+use super::{RouteSource, Update, target::Target, terms::Terms};
 use crate::{
     probe::{Probe, Probes},
     table::host_pattern,
@@ -84,6 +88,7 @@ struct Entry {
     strip: bool,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
+    traffic: Option<Terms>,
     health: Option<Probe>,
 }
 
@@ -93,6 +98,7 @@ struct Said {
     routes: Vec<RouteSpec>,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
+    traffic: Option<Terms>,
     health: Option<Probe>,
 }
 
@@ -141,7 +147,7 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, backends, protocol, health } = entry.into_inner();
+        let Entry { app, host, path, strip, backends, protocol, traffic, health } = entry.into_inner();
         let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip };
         let key = RouteSpec { strip: false, path: route.path.trim_end_matches('/').to_owned(), ..route.clone() };
         if let Some(other) = owners.insert(key, app.clone()) {
@@ -153,6 +159,10 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let differs = |what| format!("{at}: app {app} has {what} above; give all its routes the same, or only one");
         agree(&mut said.backends, backends).map_err(|()| differs("other backends"))?;
         agree(&mut said.protocol, protocol).map_err(|()| differs("another protocol"))?;
+        if let Some(Invalid { field, what }) = traffic.iter().flat_map(Terms::faults).next() {
+            return Err(format!("{at}: {field}: {what}"));
+        }
+        agree(&mut said.traffic, traffic).map_err(|()| differs("other terms of traffic"))?;
         agree(&mut said.health, health).map_err(|()| differs("another health check"))?;
     }
     let mut parsed = Parsed::default();
@@ -168,7 +178,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let backends = targets.map(backend).collect();
         parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         let protocol = said.protocol.unwrap_or_default();
-        let (traffic, extra) = (Traffic { protocol, ..Traffic::default() }, Default::default());
+        let (traffic, extra) = (said.traffic.unwrap_or_default().into(), Default::default());
+        let traffic = Traffic { protocol, ..traffic };
         parsed.apps.push(AppRoutes { v: 1, app, routes: said.routes, backends, traffic, stopped: false, extra });
     }
     Ok(parsed)
@@ -282,6 +293,8 @@ impl RouteSource for FileSource {
 
 #[cfg(test)]
 mod tests {
+    use sc_core::spec::Sticky;
+
     use super::*;
 
     fn read(text: &str) -> Result<Vec<AppRoutes>, String> {
@@ -316,6 +329,16 @@ mod tests {
         assert_eq!((probe.path.as_deref(), probe.interval), (Some("/up"), Duration::from_millis(500)));
         assert_eq!((probe.unhealthy_after, probe.healthy_after), (3, 2));
         assert_eq!(parsed.probes[&"tcp".parse().unwrap()], Probe::default());
+    }
+
+    #[test]
+    fn terms_of_traffic_are_those_of_an_app_file() {
+        let with = |terms: &str| format!("[[route]]\napp = \"web\"\n[route.traffic]\n{terms}");
+        let traffic = |terms: &str| read(&with(terms)).unwrap()[0].traffic.clone();
+        assert_eq!(traffic("sticky = true").sticky, Some(Sticky::default()));
+        assert_eq!(traffic("sticky = false").sticky, None);
+        let named = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(60_000) };
+        assert_eq!(traffic("sticky = { cookie = \"me\", ttl = \"1m\" }").sticky, Some(named));
     }
 
     #[test]
@@ -363,6 +386,9 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.health]\npath = \"/a b\"", "line 4", "no path"),
             ("[[route]]\napp = \"a\"\n[route.health]\nhealthy_after = 0", "line 4", "nonzero"),
             ("[[route]]\napp = \"web\"\nprotocol = \"spdy\"", "line 3", "unknown variant"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = 1", "line 4", "true, or { cookie"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"soon\" }", "line 4", "is no duration"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"1ms\" }", "line 1", "from 1s"),
             (
                 "[[route]]\napp = \"a\"\nprotocol = \"h2c\"\n[[route]]\napp = \"a\"\npath = \"/x\"\nprotocol = \"h2\"",
                 "line 4, column 1",

@@ -9,6 +9,7 @@ pub(crate) mod link;
 mod manager;
 mod store;
 mod target;
+mod terms;
 
 use async_trait::async_trait;
 use sc_core::{AppId, routes::AppRoutes};

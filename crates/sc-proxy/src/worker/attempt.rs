@@ -33,6 +33,7 @@ use super::{
 use crate::{
     headers::is_idempotent,
     live::{App, AppSlot, Ask, Choice, Hop, Ticket},
+    sticky::Tag,
 };
 
 /// How often one request is sent at most.
@@ -52,6 +53,8 @@ pub(super) struct Attempts<'a> {
     app: &'a Rc<LocalApp>,
     started: Instant,
     ticket: Option<Ticket>,
+    /// The backend that the client stays with if that may be.
+    preferred: Option<Tag>,
     /// Serial numbers of the backends that could not be reached in this round.
     tried: Vec<u64>,
     pause: Duration,
@@ -75,7 +78,23 @@ impl<'a> Attempts<'a> {
     pub(super) fn new(worker: &'a Rc<Worker>, client: &'a Client, app: &'a Rc<LocalApp>, started: Instant) -> Self {
         let (ticket, tried, pause) = (None, Vec::new(), PAUSE);
         let story = Story::default();
-        Self { worker, client, app, started, ticket, tried, pause, story, sendings: 0, fresh: false }
+        Self { worker, client, app, started, ticket, preferred: None, tried, pause, story, sendings: 0, fresh: false }
+    }
+
+    /// The same for a client that stays with a backend.
+    pub(super) fn preferring(self, preferred: Option<Tag>) -> Self {
+        Self { preferred, ..self }
+    }
+
+    /// Whom the client stays with from now on, if that is another than before.
+    pub(super) fn moved_to(&self, exchange: &Exchange) -> Option<Tag> {
+        let tag = exchange.upstream.backend.tag;
+        if self.preferred == Some(tag) {
+            return None;
+        }
+        let table = self.worker.table();
+        let only_full = |app: &App| app.preferred(self.ask(false), self.worker.millis()).is_some();
+        (!self.app.of(&table).is_some_and(|app| only_full(app))).then_some(tag)
     }
 
     /// Sends the request until there is an answer, or a reason why there is none.
@@ -280,7 +299,11 @@ impl<'a> Attempts<'a> {
     }
 
     fn choose(&self, app: &App, repeatable: bool) -> Choice {
-        app.choose(Ask { tried: &self.tried, repeatable }, || self.worker.roll(), || self.worker.millis())
+        app.choose(self.ask(repeatable), || self.worker.roll(), || self.worker.millis())
+    }
+
+    fn ask(&self, repeatable: bool) -> Ask<'_> {
+        Ask { tried: &self.tried, repeatable, preferred: self.preferred }
     }
 
     /// Joins the line, or steps back to its front after a wake that gave nothing. Whether this request has looked for a

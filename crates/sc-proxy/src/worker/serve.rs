@@ -11,7 +11,7 @@ use std::{
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
     body::{Body, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, SET_COOKIE},
     http::uri::PathAndQuery,
     upgrade::OnUpgrade,
 };
@@ -30,6 +30,7 @@ use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
     rules::Rules,
+    sticky::Sticky,
     table::{normal_host, normal_path, strip_prefix},
 };
 
@@ -95,6 +96,7 @@ struct Routed {
     /// Its target when it goes on, if that differs from what came.
     target: Option<Uri>,
     rules: Option<Arc<Rules>>,
+    sticky: Option<Arc<Sticky>>,
 }
 
 fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
@@ -117,14 +119,15 @@ fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Ref
     let path = normal_path(uri.path());
     let table = worker.table();
     let found = table.routes.find(&name, &path).ok_or(Refusal::NoRoute)?;
-    let (app, rules) = (worker.local(&table.apps[found.app]), table.apps[found.app].rules.clone());
+    let listed = &table.apps[found.app];
+    let (app, rules, sticky) = (worker.local(listed), listed.rules.clone(), listed.sticky.clone());
     let target = match (found.strip, uri.authority()) {
         (0, None) => None,
         (0, Some(_)) => Some(origin(uri.path(), uri.query())),
         (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
     };
     drop(name);
-    Ok(Routed { app, host, target, rules })
+    Ok(Routed { app, host, target, rules, sticky })
 }
 
 /// Where a request is sent that has to come under TLS.
@@ -182,16 +185,23 @@ async fn relay(
         *request.uri_mut() = target;
     }
     *request.version_mut() = Version::HTTP_11;
-    let mut attempts = Attempts::new(worker, client, &routed.app, started);
+    let sticky = routed.sticky;
+    let preferred = sticky.as_ref().and_then(|sticky| sticky.named(request.headers()));
+    let secure = sticky.is_some() && headers::came_secure(request.headers());
+    let mut attempts = Attempts::new(worker, client, &routed.app, started).preferring(preferred);
     let answer = attempts.run(request).await;
     let story = attempts.story();
     let (queue, upstream) = (story.queue, story.upstream);
     note_story(line, story);
     let (response, exchange) = answer?;
+    let cookie = sticky.and_then(|sticky| sticky.cookie(attempts.moved_to(&exchange)?, secure));
     let upgrade = upgrade.map(|upgrade| (upgrade, line));
     let mut response = respond(worker, client, &routed.app, response, exchange, upgrade)?;
     if let Some(rules) = rules {
         rules.on_response(response.headers_mut(), id, queue, upstream);
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)
 }

@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod rules;
 mod standalone;
+mod sticky;
 mod support;
 mod tls;
 mod upstream;

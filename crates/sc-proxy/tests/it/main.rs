@@ -15,6 +15,7 @@ mod http;
 mod limits;
 mod rules;
 mod standalone;
+mod sticky;
 mod support;
 mod tls;
 mod upgrade;
