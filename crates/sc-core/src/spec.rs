@@ -8,7 +8,7 @@ mod protocol;
 
 use std::collections::BTreeMap;
 
-pub use clients::Sticky;
+pub use clients::{ClientKey, Rate, Sticky};
 pub use protocol::{BackendTls, Protocol, Verify};
 use serde::{Deserialize, Serialize};
 
@@ -239,6 +239,9 @@ pub struct Traffic {
     /// Whether a client stays with one replica; none: each request is balanced by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+    /// How many requests one client may send; none: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// How a backend is chosen for a request.
@@ -288,6 +291,7 @@ impl Default for Traffic {
             tls: BackendTls::default(),
             rules: Rules::default(),
             sticky: None,
+            rate: None,
         }
     }
 }

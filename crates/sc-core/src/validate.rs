@@ -5,7 +5,7 @@ mod scale;
 use crate::{
     records::key,
     rules,
-    spec::{AppSpec, FileSpec, Probe, RouteSpec, ScaleSpec, Source, Traffic, Verify},
+    spec::{AppSpec, FileSpec, Probe, Rate, RouteSpec, ScaleSpec, Source, Traffic, Verify},
 };
 
 /// One thing that is wrong.
@@ -277,6 +277,9 @@ fn times(spec: &AppSpec, found: &mut Found) {
 }
 
 fn clients(traffic: &Traffic, found: &mut Found) {
+    for (key, what) in traffic.rate.iter().flat_map(Rate::faults) {
+        found.add(&format!("traffic.rate.{key}"), &what);
+    }
     let Some(sticky) = &traffic.sticky else { return };
     if let Some(what) = sticky.name_fault() {
         found.add("traffic.sticky.cookie", &what);

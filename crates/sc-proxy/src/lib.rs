@@ -29,6 +29,7 @@ pub mod http1;
 pub mod live;
 pub mod metrics;
 pub mod probe;
+pub mod rate;
 pub mod rules;
 pub mod source;
 pub mod start;

@@ -28,6 +28,7 @@ struct Sums {
     duration: stats::Histogram,
     retries: u64,
     rejected: u64,
+    limited: u64,
     held: u64,
     streams: u64,
     connects: u64,
@@ -58,6 +59,7 @@ fn sums(state: &State) -> BTreeMap<String, Sums> {
         sums.duration.merge(&totals.duration);
         sums.retries += stats.retries;
         sums.rejected += stats.rejected;
+        sums.limited += totals.limited;
         sums.held += stats.held;
         sums.streams += stats.streams;
         names.insert(live.id.clone(), name);
@@ -94,6 +96,7 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
             "Requests refused for want of a backend, room or time.",
             each(|s| s.rejected),
         ),
+        counter("sc_proxy_rate_limited_total", "Requests beyond what their client may send.", each(|s| s.limited)),
         gauge("sc_proxy_held_requests", "Requests waiting for a backend.", each(|s| s.held)),
         gauge("sc_proxy_in_flight_requests", "Requests and streams with a backend.", each(|s| s.in_flight)),
         gauge("sc_proxy_streams", "Upgraded connections open.", each(|s| s.streams)),

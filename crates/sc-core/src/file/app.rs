@@ -9,8 +9,8 @@ use crate::{
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
-        AppSpec, BackendTls, Balance, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Resources, RouteSpec,
-        ScaleSpec, Security, Source, Sticky, Traffic, Verify,
+        AppSpec, BackendTls, Balance, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Rate, Resources,
+        RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -209,7 +209,23 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
         rules: Rules { https: table.parsed("https", https).unwrap_or(false), ..Rules::default() },
         sticky: sticky(table),
+        rate: table.table("rate").and_then(|t| finish(t, rate)),
     }
+}
+
+fn rate(table: &Reader<'_>) -> Option<Rate> {
+    for key in ["requests", "per"] {
+        if !table.has(key) {
+            table.error(key, format!("`{key}` is missing here"));
+        }
+    }
+    let by = |text: &str| ClientKey::try_from(text.to_owned());
+    Some(Rate {
+        requests: table.number("requests", 0..=u32::MAX)?,
+        per_ms: table.parsed("per", parse_duration)?,
+        burst: table.number("burst", 0..=u32::MAX),
+        by: table.parsed("by", by).unwrap_or_default(),
+    })
 }
 
 /// `sticky = true`, or a table.

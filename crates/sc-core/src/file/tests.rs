@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{Probe, Source, Sticky, Traffic, Verify},
+    spec::{ClientKey, Probe, Rate, Source, Sticky, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -285,6 +285,30 @@ fn sticky_clients() {
         ("sticky = { cookie = \"a b\" }", "no name of a cookie"),
         ("sticky = { cookie = \"__Host-x\" }", "__Secure-"),
         ("sticky = { ttl = \"10ms\" }", "from 1s"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn rates_of_clients() {
+    let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
+    let rate = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.rate.clone().unwrap();
+    let plain = Rate { requests: 100, per_ms: 1_000, burst: None, by: ClientKey::Address };
+    assert_eq!(rate("rate = { requests = 100, per = \"1s\" }"), plain);
+    let full = rate("rate = { requests = 5, per = \"1m\", burst = 9, by = \"header:X-Api-Key\" }");
+    assert_eq!(
+        full,
+        Rate { requests: 5, per_ms: 60_000, burst: Some(9), by: ClientKey::Header("X-Api-Key".to_owned()) }
+    );
+    assert_eq!(serde_json::from_str::<Rate>(&serde_json::to_string(&full).unwrap()).unwrap(), full);
+    for (text, what) in [
+        ("rate = { requests = 100 }", "`per` is missing"),
+        ("rate = { requests = 0, per = \"1s\" }", "give 1 to 1000000"),
+        ("rate = { requests = 1, per = \"2d\" }", "to a day"),
+        ("rate = { requests = 1, per = \"1s\", by = \"cookie\" }", "header:X-Api-Key"),
+        ("rate = { requests = 1, per = \"1s\", by = \"header:a b\" }", "header:X-Api-Key"),
     ] {
         let error = errors(&app(text));
         assert!(error.contains(what), "{text}: {error}");

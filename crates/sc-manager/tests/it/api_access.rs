@@ -90,7 +90,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
     use sc_core::{
         rules::Rules,
         scaling::ObjectiveSpec,
-        spec::{Balance, Protocol, ScaleSpec, Sticky, Traffic, Verify},
+        spec::{Balance, ClientKey, Protocol, Rate, ScaleSpec, Sticky, Traffic, Verify},
         warm::WarmSpec,
     };
     let document: serde_json::Value = serde_json::from_str(sc_manager::api::OPENAPI).unwrap();
@@ -98,7 +98,8 @@ fn the_openapi_document_has_every_field_of_an_app() {
     let mut traffic = Traffic { balance: Balance::InFlight, slow_start_ms: 1, rules, ..Traffic::default() };
     (traffic.protocol, traffic.tls.verify) = (Protocol::H2, Verify::None);
     let sticky = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(1_000) };
-    traffic.sticky = Some(sticky.clone());
+    let rate = Rate { requests: 1, per_ms: 1, burst: Some(1), by: ClientKey::Header("x".to_owned()) };
+    (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
     let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
     let scale = ScaleSpec {
         objective: Some(ObjectiveSpec { ms: 1, budget: 0.5 }),
@@ -119,6 +120,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
         ("FieldRules", json(&traffic.rules.request)),
         ("BackendTls", json(&traffic.tls)),
         ("Sticky", json(&sticky)),
+        ("Rate", json(&rate)),
         ("ScaleSpec", json(&scale)),
         ("WarmSpec", json(&scale.warm)),
     ] {

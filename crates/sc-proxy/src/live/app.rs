@@ -18,6 +18,7 @@ use crate::{
         pick::{Candidate, median, pick, pick_in_turn, warming},
     },
     counters::{Block, Buckets},
+    rate::Limiter,
     rules::Rules,
     sticky::{Sticky, Tag},
 };
@@ -35,7 +36,9 @@ impl Slot {
     pub const STREAMS_CLOSED: usize = 5;
     /// Five of them: 1xx to 5xx, as the clients got them.
     pub const ANSWERS: usize = 6;
-    pub const COUNT: usize = 11;
+    /// Requests beyond what their client may send; not among the arrivals.
+    pub const LIMITED: usize = 11;
+    pub const COUNT: usize = 12;
 }
 
 /// An app in one table.
@@ -58,6 +61,8 @@ pub struct App {
     pub rules: Option<Arc<Rules>>,
     /// The cookie by which clients stay with a member; none: they do not.
     pub sticky: Option<Arc<Sticky>>,
+    /// How many requests a client may send; none: any number.
+    pub limiter: Option<Arc<Limiter>>,
     /// How its members are spoken to.
     pub hop: Hop,
     /// All members have the same weight.
@@ -244,6 +249,8 @@ pub struct AppShard {
 pub struct AppTotals {
     /// Answers by class, 1xx to 5xx, as the clients got them.
     pub answers: [u64; 5],
+    /// Requests beyond what their client may send.
+    pub limited: u64,
     /// Time from a request's head to the head of its answer.
     pub duration: Histogram,
 }
@@ -304,6 +311,7 @@ impl AppLive {
         for shard in self.shards.iter().filter_map(OnceLock::get) {
             let counts = shard.counts.read();
             totals.answers.iter_mut().zip(&counts[Slot::ANSWERS..]).for_each(|(sum, n)| *sum += n);
+            totals.limited += counts[Slot::LIMITED];
             shard.duration.add_to(&mut totals.duration);
         }
         totals

@@ -97,6 +97,11 @@ impl Shared {
         self.acknowledged.iter().map(|thread| thread.0.load(Acquire)).min().unwrap_or(0)
     }
 
+    /// Nanoseconds since the epoch.
+    pub fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
     /// Microseconds since the epoch.
     pub fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.epoch).as_micros() as u64

@@ -15,6 +15,7 @@ use sc_core::{
 
 use super::{App, AppLive, Backend, Hop, Member, Table};
 use crate::{
+    rate::Limiter,
     rules::Rules,
     sticky::Sticky,
     table::{Clash, RouteTable},
@@ -78,6 +79,11 @@ impl Registry {
             needs_rich: needs_rich(&routes.traffic),
             rules: Rules::new(&routes.traffic.rules).map(Arc::new),
             sticky: routes.traffic.sticky.as_ref().map(|asked| Arc::new(Sticky::new(&routes.app, asked))),
+            limiter: routes
+                .traffic
+                .rate
+                .as_ref()
+                .map(|asked| Limiter::new(asked, before.and_then(|b| b.limiter.as_ref()))),
             hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
@@ -141,7 +147,8 @@ impl Registry {
 
 /// Whether an app's requests are for the hyper path alone.
 fn needs_rich(traffic: &Traffic) -> bool {
-    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || traffic.sticky.is_some()
+    let by_client = traffic.sticky.is_some() || traffic.rate.is_some();
+    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || by_client
 }
 
 impl App {

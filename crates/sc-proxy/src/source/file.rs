@@ -11,6 +11,7 @@
 //!
 //! [route.traffic]                     # as in an app file; the same for all routes of an app
 //! sticky = true                       # or { cookie = "sc_web", ttl = "1h" }
+//! rate = { requests = 100, per = "1s" }   # also burst = 200, by = "address" or "header:X-Api-Key"
 //!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
 //! path = "/healthz"                   # left out: a connection is enough
@@ -337,6 +338,8 @@ mod tests {
         let traffic = |terms: &str| read(&with(terms)).unwrap()[0].traffic.clone();
         assert_eq!(traffic("sticky = true").sticky, Some(Sticky::default()));
         assert_eq!(traffic("sticky = false").sticky, None);
+        let rate = traffic("rate = { requests = 5, per = \"1m\", by = \"header:X-Key\" }").rate.unwrap();
+        assert_eq!((rate.per_ms, rate.burst()), (60_000, 5));
         let named = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(60_000) };
         assert_eq!(traffic("sticky = { cookie = \"me\", ttl = \"1m\" }").sticky, Some(named));
     }
@@ -389,6 +392,7 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = 1", "line 4", "true, or { cookie"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"soon\" }", "line 4", "is no duration"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"1ms\" }", "line 1", "from 1s"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nrate = { requests = 1 }", "line 4", "missing field `per`"),
             (
                 "[[route]]\napp = \"a\"\nprotocol = \"h2c\"\n[[route]]\napp = \"a\"\npath = \"/x\"\nprotocol = \"h2\"",
                 "line 4, column 1",

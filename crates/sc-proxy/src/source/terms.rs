@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sc_core::{
-    spec::{Sticky, Traffic},
+    spec::{ClientKey, Rate, Sticky, Traffic},
     units::parse_duration,
     validate::{Invalid, validate_clients},
 };
@@ -18,6 +18,7 @@ use serde::{
 pub(super) struct Terms {
     #[serde(deserialize_with = "sticky")]
     sticky: Option<Sticky>,
+    rate: Option<Frequency>,
 }
 
 impl Terms {
@@ -28,13 +29,29 @@ impl Terms {
 }
 
 impl From<Terms> for Traffic {
-    fn from(Terms { sticky }: Terms) -> Self {
-        Self { sticky, ..Self::default() }
+    fn from(Terms { sticky, rate }: Terms) -> Self {
+        Self { sticky, rate: rate.map(Rate::from), ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frequency {
+    requests: u32,
+    per: Span,
+    burst: Option<u32>,
+    #[serde(default)]
+    by: ClientKey,
+}
+
+impl From<Frequency> for Rate {
+    fn from(Frequency { requests, per, burst, by }: Frequency) -> Self {
+        Self { requests, per_ms: per.0, burst, by }
     }
 }
 
 /// A duration in milliseconds.
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 struct Span(u64);
 

@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     LastTrace,
     /// The request's head could be read in two ways.
     BadHead,
+    /// More than the client may send; so many seconds later it may.
+    TooMany(u32),
 }
 
 impl Refusal {
@@ -76,6 +78,9 @@ impl Refusal {
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
             Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate-limit", "More requests than one client may send.")
+            }
             Self::BadBody => (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off."),
         }
     }
@@ -83,6 +88,14 @@ impl Refusal {
     /// Whether it is for want of a backend, room or time.
     pub(super) fn is_rejection(self) -> bool {
         self.parts().0 == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// In how many seconds the client may try again, where that is known to help.
+    pub(super) fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::TooMany(seconds) => Some(seconds),
+            _ => self.is_rejection().then_some(1),
+        }
     }
 
     /// Its status code.
@@ -99,8 +112,8 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(REASON, HeaderValue::from_static(reason));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     rc::Rc,
     sync::{
@@ -180,6 +180,8 @@ pub(super) async fn tick(worker: Rc<Worker>) {
 
 /// Who is on the other side of a connection.
 pub(super) struct Client {
+    /// Its address.
+    pub(super) address: IpAddr,
     /// Its address as a field's value.
     pub(super) text: HeaderValue,
     /// Its `X-Forwarded-*` are believed.
@@ -197,12 +199,18 @@ impl Client {
         phase.idle(worker.limits.idle_timeout);
         let ip = peer.ip().to_canonical();
         let text = HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters");
-        Self { text, trusted: worker.trust.iter().any(|range| range.contains(ip)), secure, phase }
+        Self { address: ip, text, trusted: worker.trust.iter().any(|range| range.contains(ip)), secure, phase }
     }
 
     /// The same client, for a request with a phase of its own.
     pub(super) fn another(&self) -> Self {
-        Self { text: self.text.clone(), trusted: self.trusted, secure: self.secure, phase: Arc::default() }
+        Self {
+            address: self.address,
+            text: self.text.clone(),
+            trusted: self.trusted,
+            secure: self.secure,
+            phase: Arc::default(),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
+    rate::{Limiter, Origin},
     rules::Rules,
     sticky::Sticky,
     table::{normal_host, normal_path, strip_prefix},
@@ -50,16 +51,11 @@ pub(super) async fn serve(
             if let Some(line) = &mut line {
                 line.entry.app = app.live.id.to_string();
             }
-            let response = match redirect(&client, &request, &routed) {
-                Some((status, to)) => answer::redirect(status, to, &client, worker.limits.idle_timeout),
-                None => {
-                    let answer = relay(&worker, &client, request, routed, started, &mut line).await;
-                    answer.unwrap_or_else(|refusal| {
-                        note_refusal(&mut line, refusal);
-                        reject(&worker, &client, &app, refusal)
-                    })
-                }
-            };
+            let answer = answer(&worker, &client, request, routed, started, &mut line).await;
+            let response = answer.unwrap_or_else(|refusal| {
+                note_refusal(&mut line, refusal);
+                reject(&worker, &client, &app, refusal)
+            });
             count(&worker, &app, &response, started);
             response
         }
@@ -88,6 +84,32 @@ pub(super) async fn serve(
     Ok(response)
 }
 
+/// What an app's request is answered with: a refusal, a redirect, or what a backend says.
+async fn answer(
+    worker: &Rc<Worker>,
+    client: &Client,
+    request: Request<Incoming>,
+    routed: Routed,
+    started: Instant,
+    line: &mut Logged,
+) -> Result<Response<ToClient>, Refusal> {
+    limit(worker, client, &request, &routed)?;
+    match redirect(client, &request, &routed) {
+        Some((status, to)) => Ok(answer::redirect(status, to, client, worker.limits.idle_timeout)),
+        None => relay(worker, client, request, routed, started, line).await,
+    }
+}
+
+/// Counts a request with its client's others.
+fn limit(worker: &Worker, client: &Client, request: &Request<Incoming>, routed: &Routed) -> Result<(), Refusal> {
+    let Some(limiter) = &routed.limiter else { return Ok(()) };
+    let origin = Origin { address: client.address, trusted: client.trusted, trust: &worker.trust };
+    limiter.pass(request.headers(), origin, worker.shared.nanos(Instant::now())).map_err(|wait| {
+        routed.app.live.count(worker.thread, AppSlot::LIMITED);
+        Refusal::TooMany(wait.div_ceil(1_000_000_000).try_into().unwrap_or(u32::MAX))
+    })
+}
+
 /// Where a request goes.
 struct Routed {
     app: Rc<LocalApp>,
@@ -97,6 +119,7 @@ struct Routed {
     target: Option<Uri>,
     rules: Option<Arc<Rules>>,
     sticky: Option<Arc<Sticky>>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
@@ -127,7 +150,7 @@ fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Ref
         (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
     };
     drop(name);
-    Ok(Routed { app, host, target, rules, sticky })
+    Ok(Routed { app, host, target, rules, sticky, limiter: listed.limiter.clone() })
 }
 
 /// Where a request is sent that has to come under TLS.

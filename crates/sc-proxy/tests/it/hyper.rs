@@ -10,6 +10,7 @@ mod grpc;
 mod h2;
 mod http;
 mod limits;
+mod rate;
 mod rules;
 mod standalone;
 mod sticky;

@@ -13,6 +13,7 @@ mod grpc;
 mod h2;
 mod http;
 mod limits;
+mod rate;
 mod rules;
 mod standalone;
 mod sticky;
