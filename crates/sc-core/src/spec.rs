@@ -3,11 +3,13 @@
 //! A version is immutable once stored. What changes without a new version (the replica count, its bounds) is kept
 //! apart, so that a deploy never resets it.
 
+mod bounds;
 mod clients;
 mod protocol;
 
 use std::collections::BTreeMap;
 
+pub use bounds::Bounds;
 pub use clients::{ClientKey, Rate, Sticky};
 pub use protocol::{BackendTls, Protocol, Verify};
 use serde::{Deserialize, Serialize};
@@ -242,6 +244,9 @@ pub struct Traffic {
     /// How many requests one client may send; none: any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// How much and how long is borne of one request.
+    #[serde(skip_serializing_if = "Bounds::is_default")]
+    pub bounds: Bounds,
 }
 
 /// How a backend is chosen for a request.
@@ -292,6 +297,7 @@ impl Default for Traffic {
             rules: Rules::default(),
             sticky: None,
             rate: None,
+            bounds: Bounds::default(),
         }
     }
 }

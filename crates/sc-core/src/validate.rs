@@ -60,7 +60,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     times(spec, &mut found);
     backend_tls(spec, &mut found);
     field_rules(spec, &mut found);
-    clients(&spec.traffic, &mut found);
+    terms(&spec.traffic, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
     scale::warm(&scale.warm, spec, &mut found);
@@ -79,10 +79,10 @@ pub fn validate_scale(scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
     found.0
 }
 
-/// Only what is wrong with what the proxy does by client, for those who write routes by hand.
-pub fn validate_clients(traffic: &Traffic) -> Vec<Invalid> {
+/// Only what is wrong with what the proxy does by client and by request, for those who write routes by hand.
+pub fn validate_terms(traffic: &Traffic) -> Vec<Invalid> {
     let mut found = Found(Vec::new());
-    clients(traffic, &mut found);
+    terms(traffic, &mut found);
     found.0
 }
 
@@ -276,7 +276,10 @@ fn times(spec: &AppSpec, found: &mut Found) {
     }
 }
 
-fn clients(traffic: &Traffic, found: &mut Found) {
+fn terms(traffic: &Traffic, found: &mut Found) {
+    for (key, what) in traffic.bounds.faults() {
+        found.add(&format!("traffic.{key}"), what);
+    }
     for (key, what) in traffic.rate.iter().flat_map(Rate::faults) {
         found.add(&format!("traffic.rate.{key}"), &what);
     }

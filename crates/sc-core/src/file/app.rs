@@ -9,8 +9,8 @@ use crate::{
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
-        AppSpec, BackendTls, Balance, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Rate, Resources,
-        RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
+        AppSpec, BackendTls, Balance, Bounds, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Rate,
+        Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -209,7 +209,18 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
         rules: Rules { https: table.parsed("https", https).unwrap_or(false), ..Rules::default() },
         sticky: sticky(table),
+        bounds: bounds(table),
         rate: table.table("rate").and_then(|t| finish(t, rate)),
+    }
+}
+
+fn bounds(table: &Reader<'_>) -> Bounds {
+    let span = |key: &'static str| table.parsed(key, parse_duration);
+    Bounds {
+        max_body: table.parsed("max_body", parse_size),
+        body_idle_ms: span("body_idle_timeout"),
+        total_ms: span("total_timeout"),
+        stream_idle_ms: span("idle_timeout"),
     }
 }
 

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{ClientKey, Probe, Rate, Source, Sticky, Traffic, Verify},
+    spec::{Bounds, ClientKey, Probe, Rate, Source, Sticky, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -309,6 +309,27 @@ fn rates_of_clients() {
         ("rate = { requests = 1, per = \"2d\" }", "to a day"),
         ("rate = { requests = 1, per = \"1s\", by = \"cookie\" }", "header:X-Api-Key"),
         ("rate = { requests = 1, per = \"1s\", by = \"header:a b\" }", "header:X-Api-Key"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn bounds_of_requests() {
+    let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
+    let read = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.bounds;
+    assert_eq!(read(""), Bounds::default());
+    let all = "max_body = \"10MiB\"\nbody_idle_timeout = \"30s\"\ntotal_timeout = \"5m\"\nidle_timeout = \"1h\"";
+    let (max_body, body_idle_ms, total_ms, stream_idle_ms) =
+        (Some(10 << 20), Some(30_000), Some(300_000), Some(3_600_000));
+    assert_eq!(read(all), Bounds { max_body, body_idle_ms, total_ms, stream_idle_ms });
+    for (text, what) in [
+        ("max_body = 10", "`max_body` is a text"),
+        ("max_body = \"lots\"", "is no size"),
+        ("max_body = \"5000TB\"", "at most 1024TiB"),
+        ("total_timeout = \"0s\"", "from 1ms"),
+        ("idle_timeout = \"500d\"", "to a year"),
     ] {
         let error = errors(&app(text));
         assert!(error.contains(what), "{text}: {error}");

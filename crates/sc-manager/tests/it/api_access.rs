@@ -90,7 +90,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
     use sc_core::{
         rules::Rules,
         scaling::ObjectiveSpec,
-        spec::{Balance, ClientKey, Protocol, Rate, ScaleSpec, Sticky, Traffic, Verify},
+        spec::{Balance, Bounds, ClientKey, Protocol, Rate, ScaleSpec, Sticky, Traffic, Verify},
         warm::WarmSpec,
     };
     let document: serde_json::Value = serde_json::from_str(sc_manager::api::OPENAPI).unwrap();
@@ -99,6 +99,8 @@ fn the_openapi_document_has_every_field_of_an_app() {
     (traffic.protocol, traffic.tls.verify) = (Protocol::H2, Verify::None);
     let sticky = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(1_000) };
     let rate = Rate { requests: 1, per_ms: 1, burst: Some(1), by: ClientKey::Header("x".to_owned()) };
+    let bounds = Bounds { max_body: Some(1), body_idle_ms: Some(1), total_ms: Some(1), stream_idle_ms: Some(1) };
+    traffic.bounds = bounds;
     (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
     let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
     let scale = ScaleSpec {
@@ -121,6 +123,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
         ("BackendTls", json(&traffic.tls)),
         ("Sticky", json(&sticky)),
         ("Rate", json(&rate)),
+        ("Bounds", json(&bounds)),
         ("ScaleSpec", json(&scale)),
         ("WarmSpec", json(&scale.warm)),
     ] {

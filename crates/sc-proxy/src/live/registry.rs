@@ -148,7 +148,7 @@ impl Registry {
 /// Whether an app's requests are for the hyper path alone.
 fn needs_rich(traffic: &Traffic) -> bool {
     let by_client = traffic.sticky.is_some() || traffic.rate.is_some();
-    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || by_client
+    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || by_client || !traffic.bounds.is_default()
 }
 
 impl App {

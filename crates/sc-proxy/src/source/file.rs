@@ -12,6 +12,7 @@
 //! [route.traffic]                     # as in an app file; the same for all routes of an app
 //! sticky = true                       # or { cookie = "sc_web", ttl = "1h" }
 //! rate = { requests = 100, per = "1s" }   # also burst = 200, by = "address" or "header:X-Api-Key"
+//! max_body = "10MiB"                  # also body_idle_timeout, total_timeout, idle_timeout = "30s"
 //!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
 //! path = "/healthz"                   # left out: a connection is enough
@@ -338,6 +339,8 @@ mod tests {
         let traffic = |terms: &str| read(&with(terms)).unwrap()[0].traffic.clone();
         assert_eq!(traffic("sticky = true").sticky, Some(Sticky::default()));
         assert_eq!(traffic("sticky = false").sticky, None);
+        let bounds = traffic("max_body = \"1MiB\"\ntotal_timeout = \"2s\"").bounds;
+        assert_eq!((bounds.max_body, bounds.total_ms, bounds.body_idle_ms), (Some(1 << 20), Some(2_000), None));
         let rate = traffic("rate = { requests = 5, per = \"1m\", by = \"header:X-Key\" }").rate.unwrap();
         assert_eq!((rate.per_ms, rate.burst()), (60_000, 5));
         let named = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(60_000) };

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use sc_core::{
-    spec::{ClientKey, Rate, Sticky, Traffic},
-    units::parse_duration,
-    validate::{Invalid, validate_clients},
+    spec::{Bounds, ClientKey, Rate, Sticky, Traffic},
+    units::{parse_duration, parse_size},
+    validate::{Invalid, validate_terms},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -19,18 +19,29 @@ pub(super) struct Terms {
     #[serde(deserialize_with = "sticky")]
     sticky: Option<Sticky>,
     rate: Option<Frequency>,
+    max_body: Option<Size>,
+    body_idle_timeout: Option<Span>,
+    total_timeout: Option<Span>,
+    idle_timeout: Option<Span>,
 }
 
 impl Terms {
     /// What is wrong with them beyond their syntax.
     pub(super) fn faults(&self) -> Vec<Invalid> {
-        validate_clients(&self.clone().into())
+        validate_terms(&self.clone().into())
     }
 }
 
 impl From<Terms> for Traffic {
-    fn from(Terms { sticky, rate }: Terms) -> Self {
-        Self { sticky, rate: rate.map(Rate::from), ..Self::default() }
+    fn from(terms: Terms) -> Self {
+        let span = |span: Option<Span>| span.map(|span| span.0);
+        let bounds = Bounds {
+            max_body: terms.max_body.map(|size| size.0),
+            body_idle_ms: span(terms.body_idle_timeout),
+            total_ms: span(terms.total_timeout),
+            stream_idle_ms: span(terms.idle_timeout),
+        };
+        Self { sticky: terms.sticky, rate: terms.rate.map(Rate::from), bounds, ..Self::default() }
     }
 }
 
@@ -59,6 +70,18 @@ impl TryFrom<String> for Span {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         parse_duration(&text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Size(u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_size(&text).map(Self).map_err(|error| error.to_string())
     }
 }
 

@@ -53,6 +53,12 @@ pub(super) enum Refusal {
     LastTrace,
     /// The request's head could be read in two ways.
     BadHead,
+    /// The request's body is longer than its app takes.
+    BodyTooLarge,
+    /// Nothing more came of the request's body.
+    BodyStalled,
+    /// The request took longer in all than it may.
+    Overtime,
     /// More than the client may send; so many seconds later it may.
     TooMany(u32),
 }
@@ -78,6 +84,11 @@ impl Refusal {
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
             Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
+            Self::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is longer than the app takes.")
+            }
+            Self::BodyStalled => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The request's body stopped coming."),
+            Self::Overtime => (StatusCode::GATEWAY_TIMEOUT, "total-timeout", "The request took too long."),
             Self::TooMany(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate-limit", "More requests than one client may send.")
             }

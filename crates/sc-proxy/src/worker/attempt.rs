@@ -19,11 +19,13 @@ use hyper::{
     body::{Body, Incoming},
     client::conn::TrySendError,
 };
+use sc_core::spec::Bounds;
 
 use super::{
     LocalApp, Worker,
     answer::Refusal,
     body::{Recording, ToBackend},
+    bounded::{Fault, FromClient, Guard, Pause},
     client::Client,
     exchange::Exchange,
     log::Story,
@@ -55,6 +57,10 @@ pub(super) struct Attempts<'a> {
     ticket: Option<Ticket>,
     /// The backend that the client stays with if that may be.
     preferred: Option<Tag>,
+    /// What the request's body may not exceed.
+    bounds: Bounds,
+    /// What was wrong with its body.
+    fault: Fault,
     /// Serial numbers of the backends that could not be reached in this round.
     tried: Vec<u64>,
     pause: Duration,
@@ -77,13 +83,31 @@ struct Spare {
 impl<'a> Attempts<'a> {
     pub(super) fn new(worker: &'a Rc<Worker>, client: &'a Client, app: &'a Rc<LocalApp>, started: Instant) -> Self {
         let (ticket, tried, pause) = (None, Vec::new(), PAUSE);
-        let story = Story::default();
-        Self { worker, client, app, started, ticket, preferred: None, tried, pause, story, sendings: 0, fresh: false }
+        Self {
+            worker,
+            client,
+            app,
+            started,
+            ticket,
+            preferred: None,
+            bounds: Bounds::default(),
+            fault: Fault::default(),
+            tried,
+            pause,
+            story: Story::default(),
+            sendings: 0,
+            fresh: false,
+        }
     }
 
     /// The same for a client that stays with a backend.
     pub(super) fn preferring(self, preferred: Option<Tag>) -> Self {
         Self { preferred, ..self }
+    }
+
+    /// The same for a request whose body is bounded.
+    pub(super) fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Whom the client stays with from now on, if that is another than before.
@@ -136,6 +160,7 @@ impl<'a> Attempts<'a> {
         let phase = &self.client.phase;
         let (parts, body) = request.into_parts();
         let empty = body.is_end_stream();
+        let body = FromClient::new(body, self.guard());
         let is_idempotent = is_idempotent(&parts.method);
         if !is_idempotent && !self.is_multiplexed() {
             let body = if empty { ToBackend::Empty } else { ToBackend::Stream(body, phase.clone()) };
@@ -145,6 +170,13 @@ impl<'a> Attempts<'a> {
         let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         let first = body.as_ref().and_then(Recording::send).unwrap_or(ToBackend::Empty);
         (Request::from_parts(parts, first), Some(Spare { is_idempotent, method, uri, headers, body }))
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        let pause = Pause::new(self.bounds.body_idle_ms.map(Duration::from_millis), None);
+        let bounded = pause.is_some() || self.bounds.max_body.is_some();
+        let left = self.bounds.max_body.unwrap_or(u64::MAX);
+        bounded.then(|| Guard { left, pause, fault: self.fault.clone() })
     }
 
     fn is_multiplexed(&self) -> bool {
@@ -201,12 +233,13 @@ impl<'a> Attempts<'a> {
         let backend = &exchange.upstream.backend;
         tracing::debug!(replica = %backend.replica, error = %error.error(), reused, "a request failed");
         let unsent = error.take_message();
+        let bad_body = self.fault.get().unwrap_or(Refusal::BadBody);
         if error.error().is_user() {
-            return Err(Refusal::BadBody);
+            return Err(bad_body);
         }
         let fate = Fate::of(error.error()).filter(|_| unsent.is_none());
         if fate == Some(Fate::Ours) {
-            return Err(Refusal::BadBody);
+            return Err(bad_body);
         }
         let untouched = matches!(fate, Some(Fate::LeftOut | Fate::Refused));
         let again = |spare: &&Spare| spare.is_idempotent || untouched;

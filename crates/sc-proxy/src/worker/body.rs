@@ -16,7 +16,12 @@ use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
 };
 
-use super::{client::Phase, exchange::Exchange, h2::Under};
+use super::{
+    bounded::{FromClient, Pause, poll_full},
+    client::Phase,
+    exchange::Exchange,
+    h2::Under,
+};
 use crate::access::Line;
 
 /// A request's body on its way to a backend.
@@ -24,24 +29,9 @@ pub(super) enum ToBackend {
     /// None.
     Empty,
     /// Passed on as it comes.
-    Stream(Incoming, Arc<Phase>),
+    Stream(FromClient, Arc<Phase>),
     /// Kept while it passes.
     Replay(Replay),
-}
-
-/// The next frame that says anything. Empty DATA frames stay here: receivers of HTTP/2 bear only so many of them on a
-/// connection, and a backend's is shared by many clients.
-fn poll_full(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    loop {
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
-        if !matches!(&frame, Some(Ok(frame)) if is_empty(frame)) {
-            return Poll::Ready(frame);
-        }
-        if body.is_end_stream() {
-            return Poll::Ready(None);
-        }
-    }
 }
 
 /// Why a request's body broke off.
@@ -51,6 +41,8 @@ pub(super) enum BodyError {
     Client(#[from] hyper::Error),
     #[error("the request was sent again elsewhere")]
     Superseded,
+    #[error("the client's request body is beyond its app's bounds")]
+    Unbearable,
 }
 
 impl Body for ToBackend {
@@ -61,9 +53,9 @@ impl Body for ToBackend {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Stream(body, phase) => {
-                let frame = ready!(poll_full(body, cx));
+                let frame = ready!(body.poll_full(cx));
                 phase.received(data_len(&frame));
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+                Poll::Ready(frame)
             }
             Self::Replay(replay) => replay.poll_frame(cx),
         }
@@ -86,13 +78,13 @@ impl Body for ToBackend {
     }
 }
 
-fn data_len(frame: &Option<Result<Frame<Bytes>, hyper::Error>>) -> usize {
+fn data_len<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> usize {
     frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len)
 }
 
 /// A request body that is kept, up to a bound, while it passes.
 pub(super) struct Recording {
-    body: Incoming,
+    body: FromClient,
     hint: SizeHint,
     kept: Vec<Bytes>,
     size: usize,
@@ -123,7 +115,7 @@ pub(super) struct Replay {
 }
 
 impl Recording {
-    pub(super) fn new(body: Incoming, most: usize, phase: Arc<Phase>) -> Rc<RefCell<Self>> {
+    pub(super) fn new(body: FromClient, most: usize, phase: Arc<Phase>) -> Rc<RefCell<Self>> {
         let hint = body.size_hint();
         let (kept, trailers) = (Vec::new(), None);
         let recording = Self { body, hint, kept, size: 0, most, trailers, state: State::Open, sending: 0, phase };
@@ -142,7 +134,7 @@ impl Recording {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(poll_full(&mut self.body, cx));
+        let frame = ready!(self.body.poll_full(cx));
         self.phase.received(data_len(&frame));
         match &frame {
             None if self.state == State::Open => self.state = State::Whole,
@@ -154,7 +146,7 @@ impl Recording {
                 _ => {}
             },
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn keep(&mut self, data: Bytes) {
@@ -201,6 +193,8 @@ pub(super) struct ToClient {
     under: Option<Under>,
     /// Its request's line in the access log, written when the answer has gone.
     line: Option<Box<Line>>,
+    /// How long it may take to come.
+    pause: Option<Box<Pause>>,
 }
 
 enum Content {
@@ -214,7 +208,7 @@ impl ToClient {
     /// The proxy's own; it may be empty.
     pub(super) fn own(content: Bytes, phase: &Arc<Phase>, idle: Duration) -> Self {
         let content = Some(content).filter(|content| !content.is_empty());
-        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None, line: None }
+        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None, line: None, pause: None }
     }
 
     /// A backend's.
@@ -223,7 +217,14 @@ impl ToClient {
             exchange.finish();
             return Self::own(Bytes::new(), phase, idle);
         }
-        Self { content: Content::Relay(body, exchange), phase: phase.clone(), idle, under: None, line: None }
+        Self {
+            content: Content::Relay(body, exchange),
+            phase: phase.clone(),
+            idle,
+            under: None,
+            line: None,
+            pause: None,
+        }
     }
 
     /// Whether it is the proxy's own, not a backend's.
@@ -242,6 +243,11 @@ impl ToClient {
     /// Keeps a request's place among those of its connection until the answer has gone.
     pub(super) fn hold(&mut self, under: Under) {
         self.under = Some(under);
+    }
+
+    /// Bounds the time that it may take to come.
+    pub(super) fn bound(&mut self, pause: Option<Pause>) {
+        self.pause = pause.map(Box::new);
     }
 
     /// Keeps its request's line in the access log until the answer has gone.
@@ -277,7 +283,18 @@ impl Body for ToClient {
             }
             Content::Relay(body, _) => body,
         };
-        let frame = ready!(poll_full(body, cx));
+        let frame = poll_full(body, cx);
+        if let Some(pause) = &mut this.pause
+            && (pause.is_late() || (frame.is_pending() && pause.is_over(cx)))
+        {
+            this.phase.cut();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let frame = ready!(frame);
+        if let Some(pause) = &mut this.pause {
+            pause.ends();
+        }
         if frame.is_none() || body.is_end_stream() {
             this.finish();
         }

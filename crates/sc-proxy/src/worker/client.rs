@@ -116,6 +116,12 @@ impl Phase {
         }
     }
 
+    /// The connection is to end at once, in the midst of an answer: whoever drives it must be woken.
+    pub(super) fn cut(&self) {
+        self.enter(SENDING, 0);
+        self.over.store(true, Relaxed);
+    }
+
     /// Something moved.
     pub(super) fn progress(&self) {
         self.ticks.store(0, Relaxed);

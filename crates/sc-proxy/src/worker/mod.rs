@@ -5,6 +5,7 @@ mod accept;
 mod answer;
 mod attempt;
 mod body;
+mod bounded;
 mod client;
 mod exchange;
 mod fast;

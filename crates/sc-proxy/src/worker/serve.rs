@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     rc::Rc,
     sync::{Arc, atomic::Ordering::*},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hyper::{
@@ -15,12 +15,15 @@ use hyper::{
     http::uri::PathAndQuery,
     upgrade::OnUpgrade,
 };
+use sc_core::spec::Bounds;
+use tokio::time::timeout_at;
 
 use super::{
     LocalApp, Worker,
     answer::{self, Refusal},
     attempt::Attempts,
     body::ToClient,
+    bounded::Pause,
     client::Client,
     grpc,
     log::{Logged, note_refusal, note_story},
@@ -94,6 +97,9 @@ async fn answer(
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
     limit(worker, client, &request, &routed)?;
+    if routed.bounds.max_body.is_some_and(|most| length(&request).is_some_and(|bytes| bytes > most)) {
+        return Err(Refusal::BodyTooLarge);
+    }
     match redirect(client, &request, &routed) {
         Some((status, to)) => Ok(answer::redirect(status, to, client, worker.limits.idle_timeout)),
         None => relay(worker, client, request, routed, started, line).await,
@@ -110,6 +116,11 @@ fn limit(worker: &Worker, client: &Client, request: &Request<Incoming>, routed: 
     })
 }
 
+/// How long a request says that its body is.
+fn length(request: &Request<Incoming>) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Where a request goes.
 struct Routed {
     app: Rc<LocalApp>,
@@ -120,6 +131,7 @@ struct Routed {
     rules: Option<Arc<Rules>>,
     sticky: Option<Arc<Sticky>>,
     limiter: Option<Arc<Limiter>>,
+    bounds: Bounds,
 }
 
 fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
@@ -150,7 +162,8 @@ fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Ref
         (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
     };
     drop(name);
-    Ok(Routed { app, host, target, rules, sticky, limiter: listed.limiter.clone() })
+    let (limiter, bounds) = (listed.limiter.clone(), listed.traffic.bounds);
+    Ok(Routed { app, host, target, rules, sticky, limiter, bounds })
 }
 
 /// Where a request is sent that has to come under TLS.
@@ -194,32 +207,36 @@ async fn relay(
     started: Instant,
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
-    routed.app.live.count(worker.thread, AppSlot::ARRIVALS);
-    let (peer, rules) = (peer(client), routed.rules);
+    let Routed { app, host, target, rules, sticky, bounds, .. } = routed;
+    app.live.count(worker.thread, AppSlot::ARRIVALS);
+    let peer = peer(client);
     let given = rules.as_ref().and_then(|rules| rules.given_id(request.headers(), peer));
-    let host = routed.host.clone();
     let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
-    let upgrade = headers::forward_request(request.headers_mut(), routed.host, peer, chunked);
+    let upgrade = headers::forward_request(request.headers_mut(), host.clone(), peer, chunked);
     let id = rules
         .as_ref()
         .and_then(|rules| rules.on_request(request.headers_mut(), host.as_ref(), peer, given, || worker.roll()));
     let upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
-    if let Some(target) = routed.target {
+    if let Some(target) = target {
         *request.uri_mut() = target;
     }
     *request.version_mut() = Version::HTTP_11;
-    let sticky = routed.sticky;
     let preferred = sticky.as_ref().and_then(|sticky| sticky.named(request.headers()));
     let secure = sticky.is_some() && headers::came_secure(request.headers());
-    let mut attempts = Attempts::new(worker, client, &routed.app, started).preferring(preferred);
-    let answer = attempts.run(request).await;
+    let mut attempts = Attempts::new(worker, client, &app, started).preferring(preferred).within(bounds);
+    let end = bounds.total_ms.map(|ms| (started + Duration::from_millis(ms)).into());
+    let answer = match end {
+        None => attempts.run(request).await,
+        Some(end) => timeout_at(end, attempts.run(request)).await.unwrap_or(Err(Refusal::Overtime)),
+    };
     let story = attempts.story();
     let (queue, upstream) = (story.queue, story.upstream);
     note_story(line, story);
     let (response, exchange) = answer?;
     let cookie = sticky.and_then(|sticky| sticky.cookie(attempts.moved_to(&exchange)?, secure));
     let upgrade = upgrade.map(|upgrade| (upgrade, line));
-    let mut response = respond(worker, client, &routed.app, response, exchange, upgrade)?;
+    let mut response = respond(worker, client, (&app, bounds), response, exchange, upgrade)?;
+    response.body_mut().bound(Pause::new(bounds.body_idle_ms.map(Duration::from_millis), end));
     if let Some(rules) = rules {
         rules.on_response(response.headers_mut(), id, queue, upstream);
     }
@@ -232,7 +249,7 @@ async fn relay(
 fn respond(
     worker: &Rc<Worker>,
     client: &Client,
-    app: &Rc<LocalApp>,
+    (app, bounds): (&LocalApp, Bounds),
     mut response: Response<Incoming>,
     exchange: super::exchange::Exchange,
     upgrade: Option<(OnUpgrade, &mut Logged)>,
@@ -246,8 +263,9 @@ fn respond(
     }
     let Some((upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
     client.phase.upgraded();
-    let backend = hyper::upgrade::on(&mut response);
-    stream::start(worker, app.live.clone(), upgrade, backend, (exchange, line.take()));
+    let both = (upgrade, hyper::upgrade::on(&mut response));
+    let silence = bounds.stream_idle_ms.map(Duration::from_millis);
+    stream::start(worker, app.live.clone(), both, silence, (exchange, line.take()));
     Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
 }
 

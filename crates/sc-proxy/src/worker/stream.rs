@@ -1,9 +1,21 @@
 //! Upgraded connections (WebSocket and others): bytes both ways until one side ends.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::{Open, Worker, exchange::Exchange, log::Logged};
 use crate::live::{AppLive, AppSlot};
@@ -11,13 +23,13 @@ use crate::live::{AppLive, AppSlot};
 /// How long the change of protocol may take on either side.
 const UPGRADE: Duration = Duration::from_secs(10);
 
-/// Begins to pass bytes both ways once both sides have changed their protocol. The exchange counts as in flight until then
+/// Begins to pass bytes both ways once both sides have changed their protocol, until one ends or both were silent for too long. The exchange counts as in flight until then
 /// and until the end.
 pub(super) fn start(
     worker: &Rc<Worker>,
     live: Arc<AppLive>,
-    client: OnUpgrade,
-    backend: OnUpgrade,
+    (client, backend): (OnUpgrade, OnUpgrade),
+    silence: Option<Duration>,
     (exchange, mut line): (Exchange, Logged),
 ) {
     let (open, thread) = (Open::new(worker), worker.thread);
@@ -26,7 +38,7 @@ pub(super) fn start(
         if let Some(line) = &mut line {
             line.entry.status = 101;
         }
-        match (pass(client, backend).await, &mut line) {
+        match (pass(client, backend, silence).await, &mut line) {
             (Ok(bytes), Some(line)) => (line.entry.bytes_in, line.entry.bytes_out) = bytes,
             (Ok(_), None) => {}
             (Err(error), _) => tracing::debug!(%error, "a stream ended early"),
@@ -36,10 +48,68 @@ pub(super) fn start(
 }
 
 /// Bytes passed from the client and to it.
-async fn pass(client: OnUpgrade, backend: OnUpgrade) -> Result<(u64, u64), Box<dyn std::error::Error>> {
+async fn pass(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    silence: Option<Duration>,
+) -> Result<(u64, u64), Box<dyn std::error::Error>> {
     let both = async { tokio::try_join!(client, backend) };
     let (client, backend) = tokio::time::timeout(UPGRADE, both).await??;
-    Ok(tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await?)
+    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+    let Some(silence) = silence else {
+        return Ok(tokio::io::copy_bidirectional(&mut client, &mut backend).await?);
+    };
+    let heard = Rc::new(Cell::new(Instant::now()));
+    let (mut client, mut backend) = (Heard::new(client, &heard), Heard::new(backend, &heard));
+    let passed = [client.bytes.clone(), backend.bytes.clone()];
+    tokio::select! {
+        ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => Ok(ended?),
+        () = silent(&heard, silence) => Ok((passed[0].get(), passed[1].get())),
+    }
+}
+
+/// Waits until nothing was heard for so long.
+async fn silent(heard: &Cell<Instant>, silence: Duration) {
+    while heard.get().elapsed() < silence {
+        tokio::time::sleep_until(heard.get() + silence).await;
+    }
+}
+
+/// One side of a stream, which tells when something came from it.
+struct Heard<T> {
+    inner: T,
+    last: Rc<Cell<Instant>>,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl<T> Heard<T> {
+    fn new(inner: T, last: &Rc<Cell<Instant>>) -> Self {
+        Self { inner, last: last.clone(), bytes: Rc::default() }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        self.bytes.set(self.bytes.get() + (buf.filled().len() - before) as u64);
+        self.last.set(Instant::now());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 }
 
 /// Counts a stream while it is open.

@@ -6,6 +6,7 @@ const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Fast;
 mod access;
 mod balance;
 mod binary;
+mod bounds;
 mod control;
 mod drain;
 mod endurance;

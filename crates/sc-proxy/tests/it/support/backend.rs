@@ -176,6 +176,7 @@ async fn respond(name: &'static str, mut request: Request<Incoming>) -> Response
         "/drip" => drip(),
         "/upgrade" => upgrade(&mut request),
         "/break" => broken(),
+        "/stall" => stalled(),
         _ => full(name),
     }
 }
@@ -210,6 +211,16 @@ fn broken() -> Response<Body> {
         let _ = sender.send_data(Bytes::from("five!")).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         sender.abort("broken".into());
+    });
+    Response::builder().header("content-length", "10").body(body.boxed_unsync()).unwrap()
+}
+
+/// Promises ten bytes, sends five, and then nothing.
+fn stalled() -> Response<Body> {
+    let (mut sender, body) = Channel::<Bytes, Broken>::new(1);
+    tokio::spawn(async move {
+        let _ = sender.send_data(Bytes::from("five!")).await;
+        std::future::pending::<()>().await;
     });
     Response::builder().header("content-length", "10").body(body.boxed_unsync()).unwrap()
 }
