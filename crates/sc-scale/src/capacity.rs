@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Objective,
+    spell::{Seen, Spell},
     window::{Sample, Window, noise},
 };
 
@@ -65,7 +66,7 @@ const PROOF: f64 = 3.0;
 const GROWTH: (f64, f64) = (1.15, 1.5);
 
 /// Answers this much slower than at low load: so far there is room, and from there on no more.
-const ROOMY: (f64, f64) = (1.1, 1.3);
+pub(crate) const ROOMY: (f64, f64) = (1.1, 1.3);
 
 /// Seconds after which bad seconds that were not seen again have lost two thirds of their weight: a neighbour's noisy
 /// hour is not held against an app for ever. Two hours.
@@ -90,6 +91,9 @@ pub struct Capacity {
     /// What was reckoned with at the last step down: kept until it is found to be too much, else the step would be taken
     /// back before it could show anything.
     pub trusted: f64,
+    /// The time of late answers that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spell: Option<Spell>,
     /// The last sample learned from, Unix ms.
     pub learned_ms: u64,
 }
@@ -107,7 +111,7 @@ pub struct Bin {
 
 impl Bin {
     /// How far it speaks for the load being within the budget.
-    fn gain(&self) -> f64 {
+    pub(crate) fn gain(&self) -> f64 {
         self.seconds - self.over
     }
 }
@@ -216,8 +220,11 @@ impl Capacity {
     }
 
     /// Requests per second per replica to reckon with: a little more than is proven, and less than what was seen to be
-    /// too much; [`AIM`] of that where the knee is all there is to go by.
+    /// too much; [`AIM`] of that where the knee is all there is to go by. In a slow spell: [`AIM`] of what a full one does.
     pub fn usable(&self, objective: bool) -> Option<f64> {
+        if let Some(full) = self.slow() {
+            return Some(AIM * full);
+        }
         let (border, worst) = self.border()?;
         let growth = if self.roomy { GROWTH.1 } else { GROWTH.0 };
         let grown = (load_of(border) * growth).max(self.trusted);
@@ -231,7 +238,7 @@ impl Capacity {
     ///
     /// The part of an isotonic regression that lies below a level is the prefix with the largest sum of (level − value):
     /// no pooling is needed for that.
-    fn border(&self) -> Option<(i16, Option<i16>)> {
+    pub(crate) fn border(&self) -> Option<(i16, Option<i16>)> {
         let first = *self.bins.keys().next()?;
         let (mut border, mut best, mut sum) = (first, 0.0, 0.0);
         let mut proof = 0.0;
@@ -276,11 +283,15 @@ impl Capacity {
     /// A new version starts with half of what its parent took, and little evidence for that: its own soon outweighs it.
     fn begin(&mut self, version: u64) {
         if self.version != 0 {
-            let proven = self.border().map(|(border, _)| border - BINS as i16 - 1);
-            self.bins.clear();
-            self.bins.extend(proven.map(|bin| (bin, Bin { seconds: PROOF, over: 0.0 })));
+            self.inherit(self.border().map_or(0.0, |(border, _)| load_of(border) / 2.0));
         }
-        (self.version, self.over, self.trusted) = (version, 0, 0.0);
+        (self.version, self.over, self.trusted, self.spell) = (version, 0, 0.0, None);
+    }
+
+    /// Starts anew with this load as all that is known, and little evidence for it.
+    pub(crate) fn inherit(&mut self, load: f64) {
+        self.bins.clear();
+        self.bins.extend(bin_of(load).map(|bin| (bin - 1, Bin { seconds: PROOF, over: 0.0 })));
     }
 
     fn learn_second(&mut self, window: &Window, at: u64, objective: Option<&Objective>, helps: bool) {
@@ -309,12 +320,28 @@ impl Capacity {
             (true, false) if self.filling >= FILLING => self.filling,
             _ => 0,
         };
-        let speaks = if verdict.bad() {
+        let same = now.ready == before.ready;
+        let full = verdict.saturated && filling && self.filling >= FILLING;
+        let each = reading.throughput / f64::from(now.ready.min(before.ready).max(1));
+        self.follow_spell(&Seen {
+            at_ms: at,
+            load: each,
+            same,
+            throughput: reading.throughput,
+            inside: reading.inside,
+            seconds,
+            late: self.over > 0,
+            full,
+            helps,
+        });
+        let speaks = if self.slow().is_some() {
+            false
+        } else if verdict.bad() {
             self.load_is_why(helps, load, now, before, verdict, earlier)
         } else {
             !filling && !draining
         };
-        if now.ready == before.ready && speaks {
+        if same && speaks {
             self.observe(load, verdict.share);
         }
     }
@@ -389,7 +416,7 @@ fn bin_of(load: f64) -> Option<i16> {
 }
 
 /// The least load that falls in a bin.
-fn load_of(bin: i16) -> f64 {
+pub(crate) fn load_of(bin: i16) -> f64 {
     libm::exp2(f64::from(bin) / BINS)
 }
 

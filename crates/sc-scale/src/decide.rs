@@ -22,7 +22,8 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
     let helps = Reading::take(window, now.at_ms, 2).is_none_or(|reading| !needs::helpless(now, reading, &memory));
     memory.capacity.learn(window, now.at_ms, now.version, policy.objective.as_ref(), helps);
     memory.starts.watch(now);
-    if let Some(each) = memory.capacity.usable(policy.objective.is_some()) {
+    let each = memory.capacity.usable(policy.objective.is_some());
+    if let Some(each) = each.filter(|_| memory.capacity.slow().is_none()) {
         memory.margin.judge(now, policy.max, window, each, memory.capacity.over > 0);
     }
     let idle = guards::idle(policy, now, window, &mut memory);
@@ -202,12 +203,15 @@ const LATE_SECONDS: u32 = 10;
 fn alerts(policy: &Policy, now: &Now, window: &Window, winner: &Ask, memory: &Memory) -> Vec<Alert> {
     let missing = winner.up.saturating_sub(policy.max);
     let mut alerts: Vec<Alert> = (missing > 0).then_some(Alert::MaxReached { missing }).into_iter().collect();
-    let late = memory.capacity.over >= LATE_SECONDS && memory.capacity.filling == 0;
+    let for_long = memory.capacity.over >= LATE_SECONDS;
+    let late = for_long && memory.capacity.filling == 0;
     let reading = Reading::take(window, now.at_ms, 2).filter(|_| late);
-    let helpless = reading.is_some_and(|reading| needs::helpless(now, reading, memory));
-    let slow = policy.objective.zip(memory.capacity.low_load_seconds).is_some_and(|(o, low_load)| low_load > o.seconds);
+    let slow = for_long && memory.capacity.slow().is_some() && now.ready >= now.want;
+    let helpless = slow || reading.is_some_and(|reading| needs::helpless(now, reading, memory));
+    let never =
+        policy.objective.zip(memory.capacity.low_load_seconds).is_some_and(|(o, low_load)| low_load > o.seconds);
     alerts.extend(helpless.then_some(Alert::NoHelp));
-    alerts.extend((late && slow).then_some(Alert::Unreachable));
+    alerts.extend((late && never).then_some(Alert::Unreachable));
     alerts
 }
 

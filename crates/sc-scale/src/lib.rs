@@ -9,6 +9,7 @@
 //! | how long that takes | [`starts`] |
 //! | how far the forecast is to be trusted | [`margin`] |
 //! | what one replica can take, learned from live traffic | [`capacity`] |
+//! | what is no fault of the load | [`spell`] |
 //! | what each signal asks for | [`needs`] |
 //! | what limits the largest of them | [`guards`] |
 //! | all of it in order, and in words | [`mod@decide`] |
@@ -22,6 +23,7 @@ pub mod margin;
 pub mod needs;
 mod policy;
 pub mod replay;
+pub mod spell;
 pub mod starts;
 pub mod window;
 

@@ -145,8 +145,11 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
     let (given, failed) = policies::ask(policy, now, demand, window, memory);
     asks.extend(given);
     remarks.extend(failed);
-    if let (true, Some(demand), Some(reading)) = (learns, demand, reading) {
-        match latency(now, demand.soon, reading, memory) {
+    // In a slow spell answers are late for no lack of replicas: what a full one does now is all there is to go by.
+    if memory.capacity.slow().is_some() {
+        remarks.extend(memory.capacity.told());
+    } else if let (true, Some(demand), Some(reading)) = (learns, demand, reading) {
+        match latency(policy, now, demand.soon, reading, memory) {
             Ok(ask) => asks.extend(ask),
             Err(remark) => remarks.push(remark),
         }
@@ -191,9 +194,10 @@ fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory:
     Some(ask)
 }
 
-/// Waiting requests count only while answers are late: long downloads are no backlog.
+/// Waiting requests count only while answers are late: long downloads are no backlog. In a slow spell the part of the
+/// replicas that is kept free works them off: answers are late then with any count.
 fn backlog(now: &Now, window: &Window, memory: &Memory) -> f64 {
-    let late = memory.capacity.over > 0;
+    let late = memory.capacity.over > 0 && memory.capacity.slow().is_none();
     let reading = Reading::take(window, now.at_ms, 1).filter(|_| late);
     reading.zip(memory.capacity.low_load_seconds).map_or(0.0, |(reading, low_load)| reading.backlog(low_load))
 }
@@ -220,9 +224,9 @@ fn cpu(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
 /// Answers take more than twice as long as at low load, two readings in a row: what one replica does now is all it can
 /// do, so share the demand by that. When requests do not pile up all the same, it is not sure that more replicas help:
 /// one rise at a time, and none while the last one did not help.
-fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<Option<Ask>, String> {
+fn latency(policy: &Policy, now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<Option<Ask>, String> {
     let Some(low_load) = memory.capacity.low_load_seconds else { return Ok(None) };
-    let each = reading.throughput / reading.ready;
+    let each = busy(policy, now, reading, memory);
     if memory.capacity.over < 2 || each <= 0.0 {
         return Ok(None);
     }
@@ -244,6 +248,13 @@ fn latency(now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<
     ask.formula =
         format!("answers take {:.0} ms, {:.0} ms at low load: {}", seconds * 1e3, low_load * 1e3, ask.formula);
     Ok(Some(ask))
+}
+
+/// Requests per second that a replica does now. While others start it may be their CPU that is missing: what one is known
+/// to take stands, else each start would be a reason for more of them.
+fn busy(policy: &Policy, now: &Now, reading: Reading, memory: &Memory) -> f64 {
+    let known = memory.capacity.usable(policy.objective.is_some()).filter(|_| now.ready < now.want);
+    known.unwrap_or(0.0).max(reading.throughput / reading.ready)
 }
 
 /// Whether the last rise for latency's sake did not help, so that another one is not tried yet.

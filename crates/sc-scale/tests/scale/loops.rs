@@ -135,3 +135,57 @@ fn at_max_the_missing_are_told() {
     let last = (0..60).map(|_| world.second(800.0).decision).last().unwrap();
     assert!(matches!(last.alerts[..], [Alert::MaxReached { missing }] if missing >= 7), "{last:?}");
 }
+
+/// A loop whose app has served 300 rps within 100 ms for ten minutes, at most 50 replicas.
+fn settled() -> Loop {
+    let objective = Some(Objective { seconds: 0.1, budget: 0.01 });
+    let mut world = Loop::new(APP, Policy { objective, ..only_max(50) });
+    (0..300).for_each(|second| drop(world.second(f64::from(second))));
+    (0..600).for_each(|_| drop(world.second(300.0)));
+    world
+}
+
+#[test]
+fn a_slow_dependency_that_fills_the_replicas_teaches_nothing_and_gets_no_more_than_its_load_takes() {
+    let mut world = settled();
+    let (count, known) = (world.want, world.second(300.0).decision.capacity_rps);
+    world.app.service *= 6.0;
+    let within: Vec<_> = (0..300).map(|_| world.second(300.0).decision).collect();
+    let full = APP.capacity() / 6.0;
+    assert!(
+        within.iter().all(|d| f64::from(d.want) <= 1.6 * 300.0 / full),
+        "{:?}",
+        within.iter().map(|d| d.want).max()
+    );
+    assert!(world.queue < 1.0, "what waited was worked off: {}", world.queue);
+    assert!(within[60..].iter().all(|d| d.alerts.contains(&Alert::NoHelp)), "{:?}", within[299]);
+    world.app = APP;
+    let after = (0..120).map(|_| world.second(300.0).decision).last().unwrap();
+    assert!(after.want <= count + 1 && after.alerts.is_empty(), "{count} before: {after:?}");
+    assert!((after.capacity_rps.unwrap() / known.unwrap() - 1.0).abs() < 0.1, "{known:?} before: {after:?}");
+}
+
+#[test]
+fn a_slow_dependency_that_fills_nothing_teaches_nothing() {
+    let mut world = settled();
+    let (count, known) = (world.want, world.second(300.0).decision.capacity_rps);
+    world.slow = 5.0;
+    (0..300).for_each(|_| drop(world.second(300.0)));
+    world.slow = 1.0;
+    let after = (0..120).map(|_| world.second(300.0).decision).last().unwrap();
+    assert!(after.want <= count + 1, "{count} before: {after:?}");
+    assert!((after.capacity_rps.unwrap() / known.unwrap() - 1.0).abs() < 0.1, "{known:?} before: {after:?}");
+}
+
+#[test]
+fn an_app_that_stays_slow_is_learned_anew() {
+    let mut world = settled();
+    world.policy.objective = Some(Objective { seconds: 0.5, budget: 0.01 });
+    world.app.service *= 4.0;
+    let counts: Vec<u32> = (0..3_600).map(|_| world.second(300.0).decision.want).collect();
+    let last = world.second(300.0).decision;
+    let rps = last.capacity_rps.unwrap();
+    assert!((rps / (APP.capacity() / 4.0) - 1.0).abs() < 0.2, "{rps} of {}", APP.capacity() / 4.0);
+    assert!((15..=20).contains(&last.want), "300 rps at 20 a replica: {last:?}");
+    assert!(turns(&counts[60..]) <= 4, "{counts:?}");
+}
