@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Rules {
     /// Requests without TLS are sent to `https://`: 301 for GET and HEAD, 308 for others.
     pub https: bool,
+    /// The port they are sent to; none: 443.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<u16>,
     /// `X-Request-Id`: a trusted peer's stays, others get a new one; the answer carries it too.
     pub request_id: bool,
     /// `traceparent` (W3C Trace Context): a sound one stays, else one is made, sampled.

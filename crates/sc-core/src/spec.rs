@@ -6,12 +6,14 @@
 mod bounds;
 mod clients;
 mod protocol;
+mod redirect;
 
 use std::collections::BTreeMap;
 
 pub use bounds::Bounds;
 pub use clients::{ClientKey, Rate, Sticky};
 pub use protocol::{BackendTls, Protocol, Verify};
+pub use redirect::Redirect;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -104,6 +106,9 @@ pub struct RouteSpec {
     /// Whether the prefix is taken off before the request goes to the app.
     #[serde(default)]
     pub strip: bool,
+    /// Sends clients elsewhere, instead of to the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
 }
 
 fn root_path() -> String {

@@ -35,7 +35,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     if spec.port == Some(0) {
         found.add("port", "0 is no port; ports are 1 to 65535");
     }
-    if spec.port.is_none() && !spec.routes.is_empty() {
+    if spec.port.is_none() && spec.routes.iter().any(|route| route.redirect.is_none()) {
         found.add("port", "an app with routes needs the port it listens on");
     }
     env(spec, &mut found);
@@ -191,6 +191,10 @@ fn route(route: &RouteSpec, found: &mut Found) {
             };
             found.add("route.host", &format!("{host:?} is no host name: {hint}"));
         }
+    }
+    let any_host = route.host.as_deref().is_none_or(|host| host == "*");
+    for what in route.redirect.iter().flat_map(|redirect| redirect.faults(any_host)) {
+        found.add("route.redirect", &what);
     }
     let odd = |b: u8| b <= b' ' || b >= 0x7f || b"?#\"<>\\^`{|}".contains(&b);
     if !route.path.starts_with('/') {

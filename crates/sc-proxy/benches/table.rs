@@ -20,7 +20,12 @@ fn main() {
 fn apps(hosts: usize) -> Vec<AppRoutes> {
     let app = |n: usize| {
         let id = AppId::in_default(&format!("app-{n}")).expect("a valid name");
-        let route = |path: &str| RouteSpec { host: Some(format!("h{n}.test")), path: path.into(), strip: false };
+        let route = |path: &str| RouteSpec {
+            host: Some(format!("h{n}.test")),
+            path: path.into(),
+            strip: false,
+            redirect: None,
+        };
         let backend =
             BackendRoute { replica: ReplicaId::new(&id, 1), addr: ([127, 0, 0, 1], 9).into(), weight: 1, version: 1 };
         let routes = vec![route("/"), route("/api/v1")];

@@ -18,7 +18,8 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The path that was taken off a request's target before it went on.
+pub const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 

@@ -60,7 +60,9 @@ impl Rules {
         let path = if path.starts_with('/') { path } else { "/" };
         let simple = [Method::GET, Method::HEAD].contains(method);
         let status = if simple { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
-        Some((status, HeaderValue::try_from(format!("https://{host}{path}")).ok()?))
+        let port =
+            self.asked.https_port.filter(|port| *port != 443).map_or_else(String::new, |port| format!(":{port}"));
+        Some((status, HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()?))
     }
 
     /// The id that a trusted peer gave a request, read before the head is made fit to go on.
@@ -234,5 +236,11 @@ mod tests {
         assert_eq!(sent(Method::POST, "[::1]:80", false, None).unwrap().1, "https://[::1]/a%20b?c=d");
         assert_eq!(sent(Method::POST, "a.test", false, None).unwrap().0, 308);
         assert_eq!(sent(Method::GET, "a.test", true, Some("https")), None);
+        for (port, want) in [(443, "https://a.test/"), (8443, "https://a.test:8443/")] {
+            let rules = Rules::new(&Asked { https: true, https_port: Some(port), ..Asked::default() }).unwrap();
+            let (uri, host) = (Uri::from_static("/"), HeaderValue::from_static("a.test:8080"));
+            let peer = Peer { text: &text, trusted: false, secure: false };
+            assert_eq!(rules.redirect(&Method::GET, &uri, Some(&host), &HeaderMap::new(), peer).unwrap().1, want);
+        }
     }
 }

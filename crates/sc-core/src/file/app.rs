@@ -10,7 +10,7 @@ use crate::{
     rules::{FieldRules, Rules},
     spec::{
         AppSpec, BackendTls, Balance, Bounds, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Rate,
-        Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
+        Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -124,11 +124,20 @@ fn routes(app: &Reader<'_>) -> Vec<RouteSpec> {
             host: route.text("host"),
             path: route.text("path").unwrap_or_else(|| "/".to_owned()),
             strip: route.flag("strip").unwrap_or(false),
+            redirect: route.table("redirect").map(|t| finish(t, redirect)),
         };
         route.finish();
         spec
     };
     app.list("route").unwrap_or_default().into_iter().map(read).collect()
+}
+
+fn redirect(table: &Reader<'_>) -> Redirect {
+    let to = Redirect::to(required(table, "to").unwrap_or_else(|| "/".to_owned()));
+    match table.number("status", 0..=999) {
+        Some(status) => Redirect { status: status as u16, ..to },
+        None => to,
+    }
 }
 
 fn duration(table: &Reader<'_>, key: &'static str, default: u64) -> u64 {
@@ -207,7 +216,7 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         slow_start_ms: duration(table, "slow_start", default.slow_start_ms),
         protocol: table.parsed("protocol", protocol).unwrap_or(default.protocol),
         tls: table.table("tls").map(|t| finish(t, backend_tls)).unwrap_or_default(),
-        rules: Rules { https: table.parsed("https", https).unwrap_or(false), ..Rules::default() },
+        rules: https(table),
         sticky: sticky(table),
         bounds: bounds(table),
         rate: table.table("rate").and_then(|t| finish(t, rate)),
@@ -249,19 +258,28 @@ fn sticky(table: &Reader<'_>) -> Option<Sticky> {
     table.table("sticky").map(|table| finish(table, read))
 }
 
-fn https(word: &str) -> Result<bool, &'static str> {
-    match word {
-        "redirect" => Ok(true),
-        "optional" => Ok(false),
-        _ => Err("write \"redirect\" or \"optional\""),
+/// `https = "redirect"`, to a port other than 443 as `"redirect:8443"` or `{ port = 8443 }`.
+fn https(table: &Reader<'_>) -> Rules {
+    let to = |https_port| Rules { https: true, https_port, ..Rules::default() };
+    if table.is_table("https") {
+        let port = |table: &Reader<'_>| table.number("port", 1..=65_535).map(|port| port as u16);
+        return to(table.table("https").and_then(|table| finish(table, port)));
     }
+    let word = |word: &str| match (word, word.strip_prefix("redirect:").map(str::parse)) {
+        ("redirect", _) => Ok(to(None)),
+        ("optional", _) => Ok(Rules::default()),
+        (_, Some(Ok(port @ 1..))) => Ok(to(Some(port))),
+        _ => Err("write \"redirect\", \"redirect:8443\" for another port, or \"optional\""),
+    };
+    table.parsed("https", word).unwrap_or_default()
 }
 
 /// With the rules of `[app.x.headers]`.
 fn with_headers(app: &Reader<'_>, traffic: Traffic) -> Traffic {
-    let https = traffic.rules.https;
+    let (https, https_port) = (traffic.rules.https, traffic.rules.https_port);
     let rules = |table: &Reader<'_>| Rules {
         https,
+        https_port,
         request_id: table.flag("request_id").unwrap_or(false),
         trace: table.flag("trace").unwrap_or(false),
         forwarded: table.flag("forwarded").unwrap_or(false),

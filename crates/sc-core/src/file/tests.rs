@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{Bounds, ClientKey, Probe, Rate, Source, Sticky, Traffic, Verify},
+    spec::{Bounds, ClientKey, Probe, Rate, Redirect, Source, Sticky, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -260,12 +260,19 @@ fn rules_of_fields() {
         "[app.web.traffic]\nhttps = \"redirect\"\n[app.web.headers]\nrequest_id = true\nresponse = { set = { X-A = \"1\" }, remove = [\"Server\"] }\n",
     );
     let rules = file.unwrap()[0].spec.traffic.rules.clone();
+    for port in ["\"redirect:8443\"", "{ port = 8443 }"] {
+        let file = read(&format!("[app.web.traffic]\nhttps = {port}\n[app.web.headers]\ntrace = true\n")).unwrap();
+        let rules = &file[0].spec.traffic.rules;
+        assert_eq!((rules.https, rules.https_port, rules.trace), (true, Some(8443), true));
+    }
     assert!(rules.https && rules.request_id && !rules.trace);
     assert_eq!((rules.response.set["X-A"].as_str(), &rules.response.remove[..]), ("1", &["Server".to_owned()][..]));
     for (rest, says) in [
         ("[app.web.headers]\nrequestid = true\n", "did you mean"),
         ("[app.web.headers]\nresponse = { set = { Content-Length = \"1\" } }\n", "the proxy's to write"),
         ("[app.web.traffic]\nhttps = \"yes\"\n", "redirect"),
+        ("[app.web.traffic]\nhttps = \"redirect:0\"\n", "redirect:8443"),
+        ("[app.web.traffic]\nhttps = { port = 70000 }\n", "from 1 to 65535"),
     ] {
         let error = read(rest).unwrap_err().to_string();
         assert!(error.contains(says), "{rest}: {error}");
@@ -330,6 +337,27 @@ fn bounds_of_requests() {
         ("max_body = \"5000TB\"", "at most 1024TiB"),
         ("total_timeout = \"0s\"", "from 1ms"),
         ("idle_timeout = \"500d\"", "to a year"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn routes_that_lead_elsewhere() {
+    let app = |route: &str| format!("[app.a]\nimage = \"x\"\n[[app.a.route]]\n{route}\n");
+    let routes = |text: &str| parse(&app(text)).unwrap()[0].spec.routes.clone();
+    let to = "https://new.example{path}".to_owned();
+    let plain = routes("host = \"old.example\"\nredirect = { to = \"https://new.example{path}\" }");
+    assert_eq!(plain[0].redirect, Some(Redirect { to: to.clone(), status: 307 }));
+    let kept = routes("host = \"old.example\"\nredirect = { to = \"https://new.example{path}\", status = 301 }");
+    assert_eq!(kept[0].redirect, Some(Redirect { to, status: 301 }));
+    for (text, what) in [
+        ("path = \"/\"\nredirect = {}", "`to` is missing"),
+        ("path = \"/\"\nredirect = { to = \"/x\", status = 200 }", "no status of a redirect"),
+        ("path = \"/\"\nredirect = { to = \"{path}\" }", "write it like"),
+        ("path = \"/\"\nredirect = { to = \"https://{host}{path}\" }", "routes that name a host"),
+        ("path = \"/\"", "needs the port"),
     ] {
         let error = errors(&app(text));
         assert!(error.contains(what), "{text}: {error}");

@@ -74,6 +74,7 @@ fn routes() {
         host: Some(host.to_owned()).filter(|h| !h.is_empty()),
         path: path.to_owned(),
         strip: false,
+        redirect: None,
     };
     assert_snapshot!(said(|spec, _| {
         spec.routes = vec![

@@ -90,15 +90,16 @@ fn the_openapi_document_has_every_field_of_an_app() {
     use sc_core::{
         rules::Rules,
         scaling::ObjectiveSpec,
-        spec::{Balance, Bounds, ClientKey, Protocol, Rate, ScaleSpec, Sticky, Traffic, Verify},
+        spec::{Balance, Bounds, ClientKey, Protocol, Rate, Redirect, RouteSpec, ScaleSpec, Sticky, Traffic, Verify},
         warm::WarmSpec,
     };
     let document: serde_json::Value = serde_json::from_str(sc_manager::api::OPENAPI).unwrap();
-    let rules = Rules { trace: true, ..Rules::default() };
+    let rules = Rules { trace: true, https_port: Some(8443), ..Rules::default() };
     let mut traffic = Traffic { balance: Balance::InFlight, slow_start_ms: 1, rules, ..Traffic::default() };
     (traffic.protocol, traffic.tls.verify) = (Protocol::H2, Verify::None);
     let sticky = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(1_000) };
     let rate = Rate { requests: 1, per_ms: 1, burst: Some(1), by: ClientKey::Header("x".to_owned()) };
+    let redirect = Redirect::to("/".to_owned());
     let bounds = Bounds { max_body: Some(1), body_idle_ms: Some(1), total_ms: Some(1), stream_idle_ms: Some(1) };
     traffic.bounds = bounds;
     (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
@@ -122,6 +123,8 @@ fn the_openapi_document_has_every_field_of_an_app() {
         ("FieldRules", json(&traffic.rules.request)),
         ("BackendTls", json(&traffic.tls)),
         ("Sticky", json(&sticky)),
+        ("Redirect", json(&redirect)),
+        ("RouteSpec", json(&RouteSpec { host: None, path: "/".into(), strip: false, redirect: Some(redirect) })),
         ("Rate", json(&rate)),
         ("Bounds", json(&bounds)),
         ("ScaleSpec", json(&scale)),

@@ -276,7 +276,12 @@ pub fn spec(host: &str, mark: &str) -> AppSpec {
         "env": { "MARK": mark },
     });
     AppSpec {
-        routes: vec![RouteSpec { host: Some(format!("{host}.localhost")), path: "/".to_owned(), strip: false }],
+        routes: vec![RouteSpec {
+            host: Some(format!("{host}.localhost")),
+            path: "/".to_owned(),
+            strip: false,
+            redirect: None,
+        }],
         drain: DrainSpec { timeout_ms: 10_000, grace_ms: 2_000 },
         deploy: DeploySpec { timeout_ms: 20_000, ..DeploySpec::default() },
         ..serde_json::from_value(json).unwrap()

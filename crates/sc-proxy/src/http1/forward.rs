@@ -2,6 +2,7 @@
 //! [`crate::headers`] does for hyper; a test holds the two together.
 
 use httparse::Header;
+use hyper::header::HeaderName;
 
 use super::{
     Framing, Request, Response,
@@ -66,6 +67,12 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
     out.extend_from_slice(b"via: 1.1 sc\r\n\r\n");
 }
 
+/// Adds a field to a head that is written.
+pub fn add_field(out: &mut Vec<u8>, name: &HeaderName, value: &str) {
+    out.truncate(out.len() - 2); // the empty line
+    put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n\r\n"]);
+}
+
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// Writes the head of a response as a client gets it. `date` is added if it has none; `close`: the connection ends after it.
@@ -113,10 +120,7 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
 
 #[cfg(test)]
 mod tests {
-    use hyper::{
-        HeaderMap,
-        header::{HeaderName, HeaderValue},
-    };
+    use hyper::{HeaderMap, header::HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

@@ -13,7 +13,7 @@ mod response;
 
 pub use body::{Body, Encoding, Framing, Step};
 pub use chunked::{Chunked, Piece};
-pub use forward::{From, forward_request, forward_response};
+pub use forward::{From, add_field, forward_request, forward_response};
 pub use guard::Guard;
 pub use request::{FIELDS, Fields, Request, Verdict, fields, judge};
 pub use response::{Answer, Response, answer};

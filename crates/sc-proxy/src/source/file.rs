@@ -6,6 +6,7 @@
 //! host = "web.example.com"            # left out: any host
 //! path = "/"                          # left out: all paths
 //! strip = false                       # take the prefix off before the request goes on
+//! redirect = { to = "https://new.example{path}", status = 301 }   # left out: to the backends
 //! backends = ["127.0.0.1:9000"]       # the same for all routes of an app; or { addr = "127.0.0.1:9000", weight = 3 }
 //! protocol = "h2c"                    # or "h2", "https"; left out: HTTP/1.1; the same for all routes of an app
 //!
@@ -35,7 +36,7 @@ use async_trait::async_trait;
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{Protocol, RouteSpec, Traffic},
+    spec::{Protocol, Redirect, RouteSpec, Traffic},
     validate::Invalid,
 };
 use serde::Deserialize;
@@ -88,6 +89,7 @@ struct Entry {
     path: RoutePath,
     #[serde(default)]
     strip: bool,
+    redirect: Option<Redirect>,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
     traffic: Option<Terms>,
@@ -149,12 +151,21 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, backends, protocol, traffic, health } = entry.into_inner();
-        let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip };
-        let key = RouteSpec { strip: false, path: route.path.trim_end_matches('/').to_owned(), ..route.clone() };
+        let Entry { app, host, path, strip, redirect, backends, protocol, traffic, health } = entry.into_inner();
+        let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip, redirect };
+        let key = RouteSpec {
+            strip: false,
+            redirect: None,
+            path: route.path.trim_end_matches('/').to_owned(),
+            ..route.clone()
+        };
         if let Some(other) = owners.insert(key, app.clone()) {
             let host = route.host.as_deref().unwrap_or("any host");
             return Err(format!("{at}: {host} {} is already routed to {other}", route.path));
+        }
+        let any_host = route.host.is_none();
+        if let Some(what) = route.redirect.iter().flat_map(|redirect| redirect.faults(any_host)).next() {
+            return Err(format!("{at}: redirect: {what}"));
         }
         let said = apps.entry(app.clone()).or_default();
         said.routes.push(route);
@@ -363,11 +374,16 @@ mod tests {
             path = "/api"
             strip = true
             backends = ["[::1]:80"]
+            [[route]]
+            app = "api"
+            host = "old.localhost"
+            redirect = { to = "https://new.localhost{path}", status = 301 }
             "#,
         )
         .unwrap();
         assert_eq!(apps.iter().map(|app| app.app.to_string()).collect::<Vec<_>>(), ["api", "web"]);
         assert!(apps[0].routes[0].strip);
+        assert_eq!(apps[0].routes[1].redirect.as_ref().unwrap().status, 301);
         assert_eq!(apps[1].routes.len(), 2);
         assert_eq!(apps[1].routes[0].host.as_deref(), Some("web.localhost"));
         assert_eq!(apps[1].backends.len(), 2);
@@ -391,6 +407,7 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.health]\ninterval = \"soon\"", "line 4", "like 500ms or 2s"),
             ("[[route]]\napp = \"a\"\n[route.health]\npath = \"/a b\"", "line 4", "no path"),
             ("[[route]]\napp = \"a\"\n[route.health]\nhealthy_after = 0", "line 4", "nonzero"),
+            ("[[route]]\napp = \"a\"\nredirect = { to = \"//evil\" }", "line 1", "write it like"),
             ("[[route]]\napp = \"web\"\nprotocol = \"spdy\"", "line 3", "unknown variant"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = 1", "line 4", "true, or { cookie"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"soon\" }", "line 4", "is no duration"),

@@ -6,12 +6,14 @@
 
 mod host;
 mod path;
+mod redirect;
 
 use std::{borrow::Cow, collections::HashMap};
 
 pub use host::{host_pattern, normal_host};
 pub use path::normal_path;
-use sc_core::{AppId, routes::AppRoutes};
+pub use redirect::Redirect;
+use sc_core::{AppId, routes::AppRoutes, spec::RouteSpec};
 
 /// Which app a request belongs to.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub struct RouteTable {
     /// By what comes after `*.`.
     wildcard: HashMap<Box<str>, Paths>,
     any: Paths,
+    redirects: Vec<Redirect>,
 }
 
 /// A route that was found.
@@ -27,8 +30,19 @@ pub struct RouteTable {
 pub struct Found {
     /// The app's place in the list that the table was built from.
     pub app: usize,
-    /// How many bytes of the normal path are taken off before the request goes on.
-    pub strip: usize,
+    /// What is done with the request.
+    pub then: Then,
+}
+
+/// What a route does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It goes on as it is.
+    Forward,
+    /// So many bytes of its normal path are taken off before it goes on.
+    Strip(usize),
+    /// Its client is sent elsewhere: by [`RouteTable::redirect`].
+    Redirect(usize),
 }
 
 /// Two apps claim one route; the first by name has it.
@@ -60,7 +74,7 @@ impl RouteTable {
             for route in &app.routes {
                 let path = normal_path(&route.path);
                 let prefix = path.trim_end_matches('/');
-                let found = Found { app: n, strip: if route.strip { prefix.len() } else { 0 } };
+                let found = Found { app: n, then: table.then(route, prefix) };
                 let paths = table.paths_of(route.host.as_deref());
                 let first = *paths.prefixes.entry(prefix.into()).or_insert(found);
                 paths.depth = paths.depth.max(prefix.matches('/').count());
@@ -71,6 +85,23 @@ impl RouteTable {
             }
         }
         (table, clashes)
+    }
+
+    fn then(&mut self, route: &RouteSpec, prefix: &str) -> Then {
+        let strip = if route.strip { prefix.len() } else { 0 };
+        match &route.redirect {
+            Some(asked) => {
+                self.redirects.push(Redirect::new(asked, strip));
+                Then::Redirect(self.redirects.len() - 1)
+            }
+            None if strip == 0 => Then::Forward,
+            None => Then::Strip(strip),
+        }
+    }
+
+    /// Where [`Then::Redirect`] leads.
+    pub fn redirect(&self, n: usize) -> Option<&Redirect> {
+        self.redirects.get(n)
     }
 
     fn paths_of(&mut self, host: Option<&str>) -> &mut Paths {

@@ -8,6 +8,7 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
         host: (!host.is_empty()).then(|| (*host).to_owned()),
         path: (*path).to_owned(),
         strip: false,
+        redirect: None,
     };
     AppRoutes {
         v: 1,

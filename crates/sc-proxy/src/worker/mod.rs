@@ -14,6 +14,7 @@ mod h2;
 mod log;
 mod multiplex;
 mod outgoing;
+mod route;
 mod secure;
 mod serial;
 mod serve;

@@ -1,18 +1,16 @@
 //! One request: whose it is, what goes on of its head, what comes back.
 
 use std::{
-    borrow::Cow,
     convert::Infallible,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::*},
+    sync::atomic::Ordering::*,
     time::{Duration, Instant},
 };
 
 use hyper::{
-    Method, Request, Response, StatusCode, Uri, Version,
+    Request, Response, StatusCode, Version,
     body::{Body, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, SET_COOKIE},
-    http::uri::PathAndQuery,
+    header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SET_COOKIE},
     upgrade::OnUpgrade,
 };
 use sc_core::spec::Bounds;
@@ -27,15 +25,13 @@ use super::{
     client::Client,
     grpc,
     log::{Logged, note_refusal, note_story},
+    route::{Routed, route},
     stream,
 };
 use crate::{
     headers::{self, Peer},
     live::{AppSlot, class_of},
-    rate::{Limiter, Origin},
-    rules::Rules,
-    sticky::Sticky,
-    table::{normal_host, normal_path, strip_prefix},
+    rate::Origin,
 };
 
 /// Answers one request of a client.
@@ -92,7 +88,7 @@ async fn answer(
     worker: &Rc<Worker>,
     client: &Client,
     request: Request<Incoming>,
-    routed: Routed,
+    mut routed: Routed,
     started: Instant,
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
@@ -100,7 +96,8 @@ async fn answer(
     if routed.bounds.max_body.is_some_and(|most| length(&request).is_some_and(|bytes| bytes > most)) {
         return Err(Refusal::BodyTooLarge);
     }
-    match redirect(client, &request, &routed) {
+    let elsewhere = routed.elsewhere.take().or_else(|| redirect(client, &request, &routed));
+    match elsewhere {
         Some((status, to)) => Ok(answer::redirect(status, to, client, worker.limits.idle_timeout)),
         None => relay(worker, client, request, routed, started, line).await,
     }
@@ -121,51 +118,6 @@ fn length(request: &Request<Incoming>) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Where a request goes.
-struct Routed {
-    app: Rc<LocalApp>,
-    /// The authority it is for.
-    host: Option<HeaderValue>,
-    /// Its target when it goes on, if that differs from what came.
-    target: Option<Uri>,
-    rules: Option<Arc<Rules>>,
-    sticky: Option<Arc<Sticky>>,
-    limiter: Option<Arc<Limiter>>,
-    bounds: Bounds,
-}
-
-fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::Connect);
-    }
-    if !headers::can_be_met(request.headers()) {
-        return Err(Refusal::Expectation);
-    }
-    let host = authority(request)?;
-    let name = match &host {
-        None => Cow::Borrowed(""),
-        Some(host) => host.to_str().ok().and_then(normal_host).ok_or(Refusal::BadHost)?,
-    };
-    let method = request.method().clone();
-    if !headers::may_go_on(&method, request.headers_mut()) {
-        return Err(if method == Method::TRACE { Refusal::LastTrace } else { Refusal::LastOptions });
-    }
-    let uri = request.uri();
-    let path = normal_path(uri.path());
-    let table = worker.table();
-    let found = table.routes.find(&name, &path).ok_or(Refusal::NoRoute)?;
-    let listed = &table.apps[found.app];
-    let (app, rules, sticky) = (worker.local(listed), listed.rules.clone(), listed.sticky.clone());
-    let target = match (found.strip, uri.authority()) {
-        (0, None) => None,
-        (0, Some(_)) => Some(origin(uri.path(), uri.query())),
-        (strip, _) => Some(origin(&strip_prefix(&path, strip), uri.query())),
-    };
-    drop(name);
-    let (limiter, bounds) = (listed.limiter.clone(), listed.traffic.bounds);
-    Ok(Routed { app, host, target, rules, sticky, limiter, bounds })
-}
-
 /// Where a request is sent that has to come under TLS.
 fn redirect(client: &Client, request: &Request<Incoming>, routed: &Routed) -> Option<(StatusCode, HeaderValue)> {
     let rules = routed.rules.as_ref()?;
@@ -176,29 +128,6 @@ fn peer(client: &Client) -> Peer<'_> {
     Peer { text: &client.text, trusted: client.trusted, secure: client.secure }
 }
 
-/// Whom a request is for: the authority of its target, else its one `Host` field (RFC 9112 section 3.2).
-fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
-        return Err(Refusal::BadHost);
-    }
-    let uri = request.uri();
-    match uri.authority() {
-        // hyper takes `GET x` for an authority.
-        Some(_) if !matches!(uri.scheme_str(), Some("http" | "https")) => Err(Refusal::BadHead),
-        Some(authority) if authority.as_str().contains('@') => Err(Refusal::BadHost),
-        None if uri.path() == "*" && request.method() != Method::OPTIONS => Err(Refusal::BadHead),
-        Some(authority) => HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| Refusal::BadHost),
-        None => Ok(host.cloned()),
-    }
-}
-
-fn origin(path: &str, query: Option<&str>) -> Uri {
-    let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-    PathAndQuery::try_from(text).map(Uri::from).unwrap_or_default()
-}
-
 async fn relay(
     worker: &Rc<Worker>,
     client: &Client,
@@ -207,12 +136,17 @@ async fn relay(
     started: Instant,
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
-    let Routed { app, host, target, rules, sticky, bounds, .. } = routed;
+    let Routed { app, host, target, prefix, rules, sticky, bounds, .. } = routed;
     app.live.count(worker.thread, AppSlot::ARRIVALS);
     let peer = peer(client);
+    // Before rules may take the cookie off.
+    let preferred = sticky.as_ref().and_then(|sticky| sticky.named(request.headers()));
     let given = rules.as_ref().and_then(|rules| rules.given_id(request.headers(), peer));
     let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
     let upgrade = headers::forward_request(request.headers_mut(), host.clone(), peer, chunked);
+    if let Some(prefix) = prefix {
+        request.headers_mut().append(headers::PREFIX, prefix);
+    }
     let id = rules
         .as_ref()
         .and_then(|rules| rules.on_request(request.headers_mut(), host.as_ref(), peer, given, || worker.roll()));
@@ -221,7 +155,6 @@ async fn relay(
         *request.uri_mut() = target;
     }
     *request.version_mut() = Version::HTTP_11;
-    let preferred = sticky.as_ref().and_then(|sticky| sticky.named(request.headers()));
     let secure = sticky.is_some() && headers::came_secure(request.headers());
     let mut attempts = Attempts::new(worker, client, &app, started).preferring(preferred).within(bounds);
     let end = bounds.total_ms.map(|ms| (started + Duration::from_millis(ms)).into());

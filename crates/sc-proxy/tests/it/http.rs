@@ -34,6 +34,7 @@ async fn requests_go_to_the_app_of_their_host_and_path() {
     }
     let head = get(proxy.addr, "a.test", "/api/../api//head?q=%2F").await;
     assert!(head.text().starts_with("GET /head?q=%2F HTTP/1.1\n"), "{}", head.text());
+    assert!(head.text().contains("\nx-forwarded-prefix: /api\n"), "{}", head.text());
     let none = get(proxy.addr, "other", "/").await;
     assert_eq!((none.status.as_u16(), none.field("x-sc-reason")), (404, "no-route"));
 }

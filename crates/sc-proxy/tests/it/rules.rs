@@ -1,6 +1,9 @@
 //! What an app asks the proxy to do to its requests and answers.
 
-use sc_core::rules::{FieldRules, Rules};
+use sc_core::{
+    rules::{FieldRules, Rules},
+    spec::{Redirect, RouteSpec},
+};
 
 use crate::support::*;
 
@@ -99,4 +102,51 @@ async fn what_came_without_tls_is_sent_to_it() {
     let posted = conn.send(request("POST", "web.test", "/a", "body")).await.unwrap();
     assert_eq!(posted.status.as_u16(), 308);
     assert_eq!(backend.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_prefix_that_was_taken_off_is_told_and_only_a_trusted_peer_adds_its_own() {
+    for trusted in [false, true] {
+        let backend = Backend::start("one").await;
+        let mut routes = app("web", "web.test", &[(1, backend.addr)]);
+        (routes.routes[0].path, routes.routes[0].strip) = ("/api".to_owned(), true);
+        let proxy = Proxy::start_with(vec![routes], |config| {
+            config.trust = if trusted { vec!["127.0.0.0/8".parse().unwrap()] } else { vec![] };
+        });
+        proxy.ready().await;
+        let reply = ask(&proxy, "/api/head", &[("x-forwarded-prefix", "/outer")]).await;
+        let told: Vec<_> = reply.text().lines().filter(|line| line.starts_with("x-forwarded-prefix")).collect();
+        let outer: &[&str] = if trusted { &["x-forwarded-prefix: /outer"] } else { &[] };
+        assert_eq!(told, [outer, &["x-forwarded-prefix: /api"]].concat());
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_leads_elsewhere_needs_no_backend() {
+    let route = |host: &str, path: &str, to: &str, status| RouteSpec {
+        host: Some(host.to_owned()),
+        path: path.to_owned(),
+        strip: path != "/",
+        redirect: Some(Redirect { to: to.to_owned(), status }),
+    };
+    let backend = Backend::start("one").await;
+    let mut routes = app("web", "web.test", &[(1, backend.addr)]);
+    routes.routes.push(route("web.test", "/old", "/new{path}", 308));
+    routes.routes.push(route("*.web.test", "/", "https://{host}:8443{path}", 301));
+    let mut gone = app("gone", "", &[]);
+    gone.routes = vec![route("gone.test", "/", "https://new.test{path}?from=gone", 302)];
+    let proxy = Proxy::start(vec![routes, gone]);
+    proxy.ready().await;
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    for (host, path, status, to) in [
+        ("gone.test", "/a%2Fb?c=d", 302, "https://new.test/a%2Fb?from=gone&c=d"),
+        ("web.test", "/old", 308, "/new/"),
+        ("web.test", "/old//evil.test/?q", 308, "/new/evil.test/?q"),
+        ("A.web.test:8080", "/x", 301, "https://a.web.test:8443/x"),
+    ] {
+        let reply = conn.send(request("GET", host, path, "")).await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.field("location")), (status, to), "{host}{path}");
+    }
+    assert_eq!(conn.send(request("POST", "web.test", "/echo", "z")).await.unwrap().text(), "z");
+    assert_eq!(backend.requests(), 1);
 }

@@ -47,6 +47,21 @@ async fn a_client_with_a_cookie_stays_with_its_backend_over_tables_and_restarts_
 }
 
 #[tokio::test]
+async fn a_cookie_is_followed_where_the_app_itself_gets_none() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let mut routes = sticky(&[(1, a.addr), (2, b.addr)]);
+    routes.traffic.rules.request.remove = vec!["Cookie".to_owned()];
+    let proxy = Proxy::start(vec![routes]);
+    proxy.ready().await;
+    let first = ask(&proxy, "/", "").await;
+    for _ in 0..10 {
+        let reply = ask(&proxy, "/head", &pair(&first)).await;
+        assert_eq!((reply.field("x-backend"), reply.field("set-cookie")), (first.text(), ""));
+        assert!(!reply.text().contains("cookie"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn clients_without_a_cookie_are_spread_and_a_forged_one_is_none() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
     let proxy = Proxy::start(vec![sticky(&[(1, a.addr), (2, b.addr)])]);

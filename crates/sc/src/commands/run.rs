@@ -278,8 +278,12 @@ fn routes(args: &Args) -> Vec<RouteSpec> {
     let hosts = if hosts.is_empty() { &any_host[..] } else { &hosts[..] };
     let root = ["/".to_owned()];
     let paths = if args.path.is_empty() { &root[..] } else { &args.path[..] };
-    let route =
-        |host: &Option<String>, path: &String| RouteSpec { host: host.clone(), path: path.clone(), strip: args.strip };
+    let route = |host: &Option<String>, path: &String| RouteSpec {
+        host: host.clone(),
+        path: path.clone(),
+        strip: args.strip,
+        redirect: None,
+    };
     hosts.iter().flat_map(|host| paths.iter().map(move |path| route(host, path))).collect()
 }
 
@@ -336,7 +340,7 @@ mod tests {
         assert_eq!((scale.min, scale.max, scale.auto, scale.warm.size), (1, 10, true, 2));
 
         let (deploy, _) = read("web --image nginx --port 80 --path /only").unwrap();
-        assert_eq!(deploy.spec.routes, [RouteSpec { host: None, path: "/only".into(), strip: false }]);
+        assert_eq!(deploy.spec.routes, [RouteSpec { host: None, path: "/only".into(), strip: false, redirect: None }]);
         let (deploy, _) = read("box --copy note:/etc/note -- sleep 9").unwrap();
         assert_eq!((deploy.spec.command, deploy.scale), (vec!["sleep".to_owned(), "9".to_owned()], None));
         let (deploy, _) = read("web --image nginx --copy a:/b").unwrap();

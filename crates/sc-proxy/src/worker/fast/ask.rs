@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::{buffer::Buf, upload::Upload};
 use crate::{
-    http1::{Encoding, Framing, From, Request, Verdict, fields, forward_request, judge},
-    table::{normal_host, normal_path, strip_prefix},
+    headers::PREFIX,
+    http1::{Encoding, Framing, From, Request, Verdict, add_field, fields, forward_request, judge},
+    table::{Then, normal_host, normal_path, strip_prefix},
     worker::{LocalApp, Worker, client::Client, log::Logged},
 };
 
@@ -64,12 +65,18 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
     }
     let mut head = worker.buffers.text();
     let from = From { address: client.text.as_bytes(), trusted: client.trusted, secure: client.secure };
-    if found.strip == 0 {
-        forward_request(request, request.target, from, &mut head);
-    } else {
-        let path = strip_prefix(&path, found.strip);
-        let target = request.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"));
-        forward_request(request, &target, from, &mut head);
+    match found.then {
+        Then::Forward => forward_request(request, request.target, from, &mut head),
+        Then::Strip(strip) => {
+            let rest = strip_prefix(&path, strip);
+            let target = request.query().map_or_else(|| rest.to_string(), |query| format!("{rest}?{query}"));
+            forward_request(request, &target, from, &mut head);
+            add_field(&mut head, &PREFIX, &path[..strip]);
+        }
+        Then::Redirect(_) => {
+            worker.buffers.give_back_text(head);
+            return None;
+        }
     }
     let encoding = match request.body {
         Framing::Chunked => Encoding::Chunked { trailers: request.has_trailers },
