@@ -34,6 +34,14 @@ use crate::{
     rate::Origin,
 };
 
+/// Statuses of requests whose sender is not to be believed about where the next one begins.
+const AMISS: [StatusCode; 4] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::EXPECTATION_FAILED,
+];
+
 /// Answers one request of a client.
 pub(super) async fn serve(
     worker: Rc<Worker>,
@@ -45,7 +53,11 @@ pub(super) async fn serve(
     let is_grpc = grpc::is_grpc(&request);
     let mut line = worker.log_rich(&client, &request, started);
     let mut response = match route(&worker, &mut request) {
-        Ok(routed) => {
+        Ok(mut routed) => {
+            if is_grpc {
+                let asked = grpc::timeout_ms(request.headers());
+                routed.bounds.total_ms = [asked, routed.bounds.total_ms].into_iter().flatten().min();
+            }
             let app = routed.app.clone();
             if let Some(line) = &mut line {
                 line.entry.app = app.live.id.to_string();
@@ -65,9 +77,8 @@ pub(super) async fn serve(
             refusal.response(&client, worker.limits.idle_timeout)
         }
     };
-    let amiss = [StatusCode::BAD_REQUEST, StatusCode::EXPECTATION_FAILED].contains(&response.status());
+    let amiss = AMISS.contains(&response.status());
     if amiss && response.headers().contains_key(headers::REASON) {
-        // Whoever sends such a request is not to be believed about where the next one begins.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if worker.stopping.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -123,6 +123,39 @@ async fn cancelling_reaches_the_backend() {
     assert_eq!(backend.count(|seen| &seen.connections), 1);
 }
 
+/// A call's own deadline, which is shorter than the app's bound, holds here too: waiting for a replica, for an answer, within it.
+#[tokio::test]
+async fn a_call_ends_at_its_deadline() {
+    let backend = Backend2::start("a").await;
+    let mut bounded = grpc(&[(1, backend.addr)]);
+    bounded.traffic.bounds.total_ms = Some(60_000);
+    let mut empty = app("empty", "empty.test", &[]);
+    empty.traffic.protocol = Protocol::H2c;
+    let proxy = Proxy::start(vec![bounded, empty]);
+    proxy.ready().await;
+    let mut client = client(&proxy).await;
+    let mut call = |host, path, timeout: &str| {
+        let mut request = call(host, path);
+        request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        client.send_request(request, true).unwrap().0
+    };
+    for (host, path) in [("web.test", "/hang"), ("empty.test", "/")] {
+        let response = call(host, path, "300m").await.unwrap();
+        let headers = response.headers();
+        assert_eq!(
+            (&headers["grpc-status"], &headers["x-sc-reason"]),
+            (&"4".parse().unwrap(), &"total-timeout".parse().unwrap())
+        );
+    }
+    until("it is cancelled", async || backend.count(|seen| &seen.cancelled) == 1).await;
+    let mut body = call("web.test", "/half", "300000u").await.unwrap().into_body();
+    assert_eq!(next(&mut body).await, "half");
+    assert!(body.data().await.unwrap().is_err(), "its stream is reset");
+    until("it is cancelled as well", async || backend.count(|seen| &seen.cancelled) == 2).await;
+    let response = call("web.test", "/trailers-only", "30S").await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "5");
+}
+
 async fn refused(proxy: &Proxy, host: &str) -> Response<RecvStream> {
     let mut client = client(proxy).await;
     let (response, mut send) = client.send_request(call(host, "/x"), false).unwrap();
