@@ -54,9 +54,11 @@ pub struct App {
     pub stopped: bool,
     /// Where they may go.
     pub members: Vec<Member>,
-    /// Its requests need what only the hyper path does; decided when the table is built, so that the fast path pays nothing for
+    /// Its requests need more than to be passed on; decided when the table is built, so that the fast path pays nothing for
     /// features that are off.
     pub needs_rich: bool,
+    /// The one thing more that the fast path can do, if it is the only one; all else is for hyper's.
+    pub fast_limiter: Option<Arc<Limiter>>,
     /// What is done to its requests and answers; none: nothing.
     pub rules: Option<Arc<Rules>>,
     /// The cookie by which clients stay with a member; none: they do not.

@@ -71,19 +71,18 @@ impl Registry {
             .map(|b| Member { backend: self.backend(&b.replica, b.addr, now), weight: b.weight, version: b.version })
             .collect();
         let before = previous.app(&routes.app).map(|n| &previous.apps[n]);
+        let limiter = |asked| Limiter::new(asked, before.and_then(|before| before.limiter.as_ref()));
+        let limiter = routes.traffic.rate.as_ref().map(limiter);
         let app = App {
             id: routes.app.clone(),
             routes: routes.routes.clone(),
             traffic: routes.traffic.clone(),
             stopped: routes.stopped,
-            needs_rich: needs_rich(&routes.traffic),
+            needs_rich: needs_rich(&routes.traffic) || limiter.is_some(),
+            fast_limiter: limiter.clone().filter(|limiter| limiter.is_by_address() && !needs_rich(&routes.traffic)),
             rules: Rules::new(&routes.traffic.rules).map(Arc::new),
             sticky: routes.traffic.sticky.as_ref().map(|asked| Arc::new(Sticky::new(&routes.app, asked))),
-            limiter: routes
-                .traffic
-                .rate
-                .as_ref()
-                .map(|asked| Limiter::new(asked, before.and_then(|b| b.limiter.as_ref()))),
+            limiter,
             hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
@@ -147,8 +146,8 @@ impl Registry {
 
 /// Whether an app's requests are for the hyper path alone.
 fn needs_rich(traffic: &Traffic) -> bool {
-    let by_client = traffic.sticky.is_some() || traffic.rate.is_some();
-    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || by_client || !traffic.bounds.is_default()
+    let one_by_one = !traffic.bounds.is_default() || traffic.sticky.is_some();
+    traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || one_by_one
 }
 
 impl App {

@@ -48,6 +48,19 @@ impl Limiter {
         Arc::new(Self { asked: asked.clone(), bucket: Bucket::new(asked), field, meter: Meter::default() })
     }
 
+    /// Whether clients are told apart by their addresses.
+    pub fn is_by_address(&self) -> bool {
+        self.field.is_none()
+    }
+
+    /// Counts a request of a client that speaks for nobody else; as [`Self::pass`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pass_address(&self, address: IpAddr, now: u64) -> Result<(), u64> {
+        self.meter.take(self.bucket, network(address), now)
+    }
+
     /// Counts a request. `now`: nanoseconds since any time zero.
     ///
     /// # Errors
@@ -55,7 +68,7 @@ impl Limiter {
     pub fn pass(&self, headers: &HeaderMap, origin: Origin<'_>, now: u64) -> Result<(), u64> {
         match self.field.as_ref().and_then(|name| headers.get(name)) {
             Some(value) => self.meter.take(self.bucket, value.as_bytes(), now),
-            None => self.meter.take(self.bucket, network(client(headers, origin)), now),
+            None => self.pass_address(client(headers, origin), now),
         }
     }
 }

@@ -101,6 +101,11 @@ impl Refusal {
         self.parts().0 == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// More than the client may send: in so many nanoseconds it may.
+    pub(super) fn too_many(wait: u64) -> Self {
+        Self::TooMany(wait.div_ceil(1_000_000_000).try_into().unwrap_or(u32::MAX))
+    }
+
     /// In how many seconds the client may try again, where that is known to help.
     pub(super) fn retry_after(self) -> Option<u32> {
         match self {

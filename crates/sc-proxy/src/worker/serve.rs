@@ -120,7 +120,7 @@ fn limit(worker: &Worker, client: &Client, request: &Request<Incoming>, routed: 
     let origin = Origin { address: client.address, trusted: client.trusted, trust: &worker.trust };
     limiter.pass(request.headers(), origin, worker.shared.nanos(Instant::now())).map_err(|wait| {
         routed.app.live.count(worker.thread, AppSlot::LIMITED);
-        Refusal::TooMany(wait.div_ceil(1_000_000_000).try_into().unwrap_or(u32::MAX))
+        Refusal::too_many(wait)
     })
 }
 

@@ -82,3 +82,23 @@ async fn clients_can_be_told_apart_by_a_field() {
     assert_eq!((with("a").await, with("b").await, with("a").await), (200, 200, 429));
     assert_eq!((ask(&proxy, &[]).await.status, ask(&proxy, &[]).await.status.as_u16()), (200.try_into().unwrap(), 429));
 }
+
+#[tokio::test]
+async fn a_connection_goes_on_after_a_request_too_many() {
+    let backend = Backend::start("one").await;
+    let mut apps = rated(&backend, 1, ClientKey::Address);
+    apps.push(app("free", "free.test", &[(1, backend.addr)]));
+    let proxy = Proxy::start(apps);
+    proxy.ready().await;
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "one");
+    for _ in 0..3 {
+        let many = conn.send(request("HEAD", "x", "/", "")).await.unwrap();
+        assert_eq!((many.status.as_u16(), many.text()), (429, ""));
+        assert_eq!(conn.send(request("GET", "free.test", "/", "")).await.unwrap().text(), "one");
+    }
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    let posted = conn.send(request("POST", "x", "/echo", pattern(60_000))).await.unwrap();
+    assert_eq!((posted.status.as_u16(), posted.text()), (429, "429 More requests than one client may send.\n"));
+    assert_eq!(backend.requests(), 4);
+}

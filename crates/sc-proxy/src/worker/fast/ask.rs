@@ -1,13 +1,14 @@
 //! From the bytes of a request to what is asked for: read, routed, and its head written as it goes on. Nothing waits here.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use super::{buffer::Buf, upload::Upload};
 use crate::{
     headers::PREFIX,
     http1::{Encoding, Framing, From, Request, Verdict, add_field, fields, forward_request, judge},
+    live::{App, AppSlot},
     table::{Then, normal_host, normal_path, strip_prefix},
-    worker::{LocalApp, Worker, client::Client, log::Logged},
+    worker::{LocalApp, Worker, answer::Refusal, client::Client, log::Logged},
 };
 
 /// A request that is served here.
@@ -31,6 +32,8 @@ pub(super) enum Next {
     Read,
     /// Serve this.
     Serve(Ask),
+    /// Refuse this.
+    TurnAway(Ask, Refusal),
     /// Leave it to hyper.
     HandOver,
     /// Refuse it and close.
@@ -40,28 +43,33 @@ pub(super) enum Next {
 /// Reads the request at the start of `input`.
 pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
     let mut room = fields();
-    let (ask, len) = match judge(input.filled(), worker.limits.head_fields, &mut room) {
+    let (next, len) = match judge(input.filled(), worker.limits.head_fields, &mut room) {
         Verdict::Partial if input.is_full() => return Next::HandOver,
         Verdict::Partial => return Next::Read,
         Verdict::Odd => return Next::HandOver,
         Verdict::Bad => return Next::Refuse,
         Verdict::Plain(request) => match route(worker, client, &request) {
-            Some(ask) => (ask, request.len),
+            Some(next) => (next, request.len),
             None => return Next::HandOver,
         },
     };
     input.consume(len);
-    Next::Serve(ask)
+    next
 }
 
-fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Ask> {
+fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Next> {
     let host = normal_host(request.host)?;
     let path = normal_path(request.path());
     let table = worker.table();
     let found = table.routes.find(&host, &path)?;
     let app = &table.apps[found.app];
     if app.needs_rich {
-        return None;
+        let here = !client.trusted && !matches!(found.then, Then::Redirect(_));
+        let limiter = app.fast_limiter.as_ref().filter(|_| here)?;
+        if let Err(wait) = limiter.pass_address(client.address, worker.shared.nanos(Instant::now())) {
+            app.live.count(worker.thread, AppSlot::LIMITED);
+            return Some(Next::TurnAway(ask(worker, client, request, app, Vec::new()), Refusal::too_many(wait)));
+        }
     }
     let mut head = worker.buffers.text();
     let from = From { address: client.text.as_bytes(), trusted: client.trusted, secure: client.secure };
@@ -78,6 +86,10 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
             return None;
         }
     }
+    Some(Next::Serve(ask(worker, client, request, app, head)))
+}
+
+fn ask(worker: &Worker, client: &Client, request: &Request<'_, '_>, app: &App, head: Vec<u8>) -> Ask {
     let encoding = match request.body {
         Framing::Chunked => Encoding::Chunked { trailers: request.has_trailers },
         _ => Encoding::Plain,
@@ -88,7 +100,7 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
     }
     let is_idempotent = request.is_idempotent();
     let keep = if is_idempotent { worker.limits.replay_bytes } else { 0 };
-    Some(Ask {
+    Ask {
         app: worker.local(app),
         upload: Upload::new(head, request.body, encoding, keep, request.expects),
         is_head: request.method == "HEAD",
@@ -96,5 +108,5 @@ fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<
         close: request.close,
         takes_trailers: request.takes_trailers,
         line,
-    })
+    }
 }

@@ -67,6 +67,10 @@ async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: 
                 client.phase.busy();
                 Relay { worker, client, stream, input }.run(ask).await
             }
+            Some(Next::TurnAway(ask, refusal)) => {
+                client.phase.busy();
+                Relay { worker, client, stream, input }.turn_away(ask, refusal).await
+            }
             Some(Next::Refuse | Next::Read) => refuse(worker, client, stream, input).await,
         };
         match after {

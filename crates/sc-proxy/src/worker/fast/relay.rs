@@ -80,9 +80,7 @@ impl<T: Transport> Relay<'_, T> {
                 if refusal.is_rejection() {
                     ask.app.live.count(self.worker.thread, AppSlot::REJECTED);
                 }
-                count(self.worker, &ask.app, refusal.status(), started);
-                note_refusal(&mut ask.line, refusal);
-                self.refuse(&mut ask, refusal).await
+                self.refuse(&mut ask, refusal, started).await
             }
         };
         if let Some(mut line) = ask.line.take() {
@@ -91,6 +89,13 @@ impl<T: Transport> Relay<'_, T> {
         }
         ask.upload.free(&self.worker.buffers);
         download.free(&self.worker.buffers);
+        after
+    }
+
+    /// Answers one request that is not to be sent.
+    pub(super) async fn turn_away(&mut self, mut ask: Ask, refusal: Refusal) -> After {
+        let after = self.refuse(&mut ask, refusal, Instant::now()).await;
+        ask.upload.free(&self.worker.buffers);
         after
     }
 
@@ -236,7 +241,9 @@ impl<T: Transport> Relay<'_, T> {
         }
     }
 
-    async fn refuse(&mut self, ask: &mut Ask, refusal: Refusal) -> After {
+    async fn refuse(&mut self, ask: &mut Ask, refusal: Refusal, started: Instant) -> After {
+        count(self.worker, &ask.app, refusal.status(), started);
+        note_refusal(&mut ask.line, refusal);
         let keep = ask.upload.is_whole() && !ask.close && !self.worker.stopping.get();
         let text = refuse::text(refusal, &self.worker.date.borrow(), ask.is_head, !keep);
         if let Some(line) = &mut ask.line {
