@@ -11,7 +11,7 @@
 //! | `{project}/replicas/{app}/{incarnation}` | [`Replica`] | the reconciler |
 //! | `routes/{project}/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch `routes/` and read nothing else |
 //! | `{project}/gone/{app}` | [`Gone`] | the reconciler: which incarnations a deleted app has used up |
-//! | `{project}/claims/{host,path}` | [`Claim`] | deploys: one owner per route |
+//! | `{project}/claims/{host,path}`, `…/tcp:{port}` | [`Claim`] | deploys: one owner per route |
 //! | `proxies/{id}` | [`Proxy`], leased | proxies |
 //! | `met/{id}` | [`Met`]: proxies that may serve, also for a while after their leases ended | the reconciler |
 //! | `leader` | [`Leader`], leased | managers; its revision is the fence |
@@ -419,6 +419,9 @@ pub mod key {
     }
     /// Key of a route's claim. Claims live in the `default` project, since hosts are shared by all.
     pub fn claim(route: &RouteSpec) -> String {
+        if let Some(port) = route.tcp {
+            return format!("{}/claims/tcp:{port}", crate::names::DEFAULT_PROJECT);
+        }
         let path = route.path.trim_end_matches('/').replace('%', "%25").replace('/', "%2F");
         format!("{}/claims/{},{path}", crate::names::DEFAULT_PROJECT, route.host.as_deref().unwrap_or("*"))
     }

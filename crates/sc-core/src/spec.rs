@@ -7,6 +7,7 @@ mod bounds;
 mod clients;
 mod protocol;
 mod redirect;
+mod tcp;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub use clients::{ClientKey, Rate, Sticky};
 pub use protocol::{BackendTls, Protocol, Verify};
 pub use redirect::Redirect;
 use serde::{Deserialize, Serialize};
+pub use tcp::{ProxyProtocol, TcpSpec};
 
 use crate::{
     rules::Rules,
@@ -93,7 +95,7 @@ pub struct FileSpec {
     pub mode: u32,
 }
 
-/// A route: requests of this host and path prefix go to the app.
+/// A route: requests of this host and path prefix, or connections to a port of the proxy, go to the app.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -109,6 +111,16 @@ pub struct RouteSpec {
     /// Sends clients elsewhere, instead of to the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
+    /// Connections to this port of the proxy (1–65535) go to the app as they are; then host and path mean nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<u16>,
+}
+
+impl RouteSpec {
+    /// A TCP route: connections to this port of the proxy.
+    pub fn of_port(port: u16) -> Self {
+        Self { host: None, path: root_path(), strip: false, redirect: None, tcp: Some(port) }
+    }
 }
 
 fn root_path() -> String {
@@ -252,6 +264,9 @@ pub struct Traffic {
     /// How much and how long is borne of one request.
     #[serde(skip_serializing_if = "Bounds::is_default")]
     pub bounds: Bounds,
+    /// How connections of its TCP routes are treated.
+    #[serde(skip_serializing_if = "TcpSpec::is_default")]
+    pub tcp: TcpSpec,
 }
 
 /// How a backend is chosen for a request.
@@ -303,6 +318,7 @@ impl Default for Traffic {
             sticky: None,
             rate: None,
             bounds: Bounds::default(),
+            tcp: TcpSpec::default(),
         }
     }
 }

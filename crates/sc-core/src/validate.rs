@@ -69,7 +69,10 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
 
 /// A route as people read it: `web.localhost/api`, `*/hello`.
 pub fn show_route(route: &RouteSpec) -> String {
-    format!("{}{}", route.host.as_deref().unwrap_or("*"), route.path)
+    match route.tcp {
+        Some(port) => format!("tcp:{port}"),
+        None => format!("{}{}", route.host.as_deref().unwrap_or("*"), route.path),
+    }
 }
 
 /// Only what is wrong with a count and its bounds.
@@ -177,6 +180,15 @@ fn absolute(path: &str) -> bool {
 }
 
 fn route(route: &RouteSpec, found: &mut Found) {
+    if route.tcp == Some(0) {
+        found.add("route.tcp", "0 is no port; ports are 1 to 65535");
+    }
+    if route.tcp.is_some() && *route != RouteSpec::of_port(route.tcp.unwrap_or_default()) {
+        found.add(
+            "route.tcp",
+            "a TCP route has a port alone: its bytes are not looked at, so leave host, path, strip and redirect out",
+        );
+    }
     if let Some(host) = &route.host {
         let name = host.strip_prefix("*.").unwrap_or(host);
         let label = |l: &str| {
@@ -263,11 +275,15 @@ fn times(spec: &AppSpec, found: &mut Found) {
         ("traffic.connect_timeout", traffic.connect_timeout_ms, 1),
         ("traffic.response_timeout", traffic.response_timeout_ms, 1),
         ("traffic.slow_start", traffic.slow_start_ms, 0),
+        ("traffic.tcp.idle_timeout", traffic.tcp.idle_timeout_ms, 1_000),
     ];
     for (field, ms, least) in times {
         if ms < least || ms > LONGEST_MS {
             found.add(field, &format!("give a duration from {least}ms to a year"));
         }
+    }
+    if traffic.tcp != Default::default() && spec.routes.iter().all(|route| route.tcp.is_none()) {
+        found.add("traffic.tcp", "it is for TCP routes, and the app has none; give `tcp = PORT` in a route");
     }
     if spec.deploy.surge == 0 || spec.deploy.surge > 1000 {
         found.add("deploy.surge", "a rollout needs room for one more replica; give 1 or more");

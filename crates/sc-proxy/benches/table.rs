@@ -25,6 +25,7 @@ fn apps(hosts: usize) -> Vec<AppRoutes> {
             path: path.into(),
             strip: false,
             redirect: None,
+            tcp: None,
         };
         let backend =
             BackendRoute { replica: ReplicaId::new(&id, 1), addr: ([127, 0, 0, 1], 9).into(), weight: 1, version: 1 };

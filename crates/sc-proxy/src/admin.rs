@@ -189,5 +189,6 @@ fn routes(control: &Control) -> Value {
     let state = control.state.borrow();
     let ((_, revision, _), source) = (state.routes(), state.source());
     let source = json!({ "errors": source.errors, "broken": source.broken });
-    json!({ "revision": revision, "source": source, "apps": table.apps.iter().map(app).collect::<Vec<_>>() })
+    let tcp = json!({ "faults": control.shared.ports.faults() });
+    json!({ "revision": revision, "source": source, "tcp": tcp, "apps": table.apps.iter().map(app).collect::<Vec<_>>() })
 }

@@ -33,6 +33,10 @@ pub struct Config {
     pub admin: Admin,
     /// Peers whose `X-Forwarded-*` are believed.
     pub trust: Vec<Cidr>,
+    /// Peers whose connections begin with a PROXY header, which is then believed.
+    pub relays: Vec<Cidr>,
+    /// Where the ports of TCP routes are; none: at the first address that takes HTTP or HTTPS.
+    pub tcp_listen: Option<IpAddr>,
     /// Bounds of size and time.
     pub limits: Limits,
     /// How long running requests may go on after a stop.
@@ -56,6 +60,8 @@ impl Config {
             id: None,
             admin: Admin::Tcp(loopback),
             trust: Vec::new(),
+            relays: Vec::new(),
+            tcp_listen: None,
             limits: Limits::default(),
             grace: Duration::from_secs(30),
             http1: Http1::default(),

@@ -1,6 +1,11 @@
 //! The proxy as a program: what was typed becomes a [`Config`], then it serves until it is told to stop.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
@@ -56,6 +61,13 @@ struct Cli {
     /// Believe the X-Forwarded-* fields of these peers, as 10.0.0.0/8; may be given several times
     #[arg(long, env = "SC_TRUST", value_delimiter = ',', value_name = "CIDR")]
     trust: Vec<Cidr>,
+    /// Take the connections of TCP routes at this IP [default: that of the first --listen]
+    #[arg(long, env = "SC_TCP_LISTEN", value_name = "IP")]
+    tcp_listen: Option<IpAddr>,
+    /// Connections of these peers begin with a PROXY header (version 1 or 2) that says who the client is, as 10.0.0.0/8; may be
+    /// given several times
+    #[arg(long, env = "SC_PROXY_PROTOCOL", value_delimiter = ',', value_name = "CIDR")]
+    proxy_protocol: Vec<Cidr>,
     /// Let running requests finish for so many seconds after SIGTERM
     #[arg(long, env = "SC_GRACE", default_value = "30s", value_parser = seconds, value_name = "TIME")]
     grace: Duration,
@@ -268,6 +280,8 @@ impl Cli {
         config.id = self.id;
         config.admin = self.admin;
         config.trust = self.trust;
+        config.relays = self.proxy_protocol;
+        config.tcp_listen = self.tcp_listen;
         config.grace = self.grace;
         config.limits.connections = room_for_connections(config.limits.connections);
         config.http1 = self.http1;

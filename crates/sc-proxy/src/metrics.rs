@@ -99,7 +99,7 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
         counter("sc_proxy_rate_limited_total", "Requests beyond what their client may send.", each(|s| s.limited)),
         gauge("sc_proxy_held_requests", "Requests waiting for a backend.", each(|s| s.held)),
         gauge("sc_proxy_in_flight_requests", "Requests and streams with a backend.", each(|s| s.in_flight)),
-        gauge("sc_proxy_streams", "Upgraded connections open.", each(|s| s.streams)),
+        gauge("sc_proxy_streams", "Upgraded and TCP connections open.", each(|s| s.streams)),
         gauge("sc_proxy_ejected_backends", "Backends passed over because of failures.", each(|s| s.ejected)),
         counter("sc_proxy_ejections_total", "Ejections of backends after failures.", each(|s| s.ejections)),
         gauge("sc_proxy_open_connections", "Client connections and streams open.", [(vec![], connections)]),
@@ -109,6 +109,11 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
             "sc_proxy_source_broken",
             "1 while the newest routes are refused and older ones serve.",
             [(vec![], u64::from(source.broken.is_some()))],
+        ),
+        gauge(
+            "sc_proxy_tcp_ports_closed",
+            "Ports of TCP routes that cannot be listened on; the admin API's /routes says why.",
+            [(vec![], shared.ports.faults().len() as u64)],
         ),
         counter("sc_proxy_access_log_lines_total", "Lines of the access log written.", lines(&shared.access.written)),
         counter(

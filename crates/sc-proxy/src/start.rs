@@ -172,6 +172,10 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
     let sockets = again(&listeners, &admin, &config.admin).map_err(StartError::Thread)?;
 
     let shared = Arc::new(Shared::new(threads));
+    let ip = config.tcp_listen.or_else(|| listen.iter().chain(&listen_tls).map(SocketAddr::ip).next());
+    if let Some(ip) = ip {
+        shared.ports.begin(ip, handed);
+    }
     let (access, writer) = access_log(&config, &shared)?;
     let published = Published::first(&shared, disk.as_ref().and_then(Disk::load));
     let (signal, signals) = watch::channel(Signal::default());
@@ -218,9 +222,9 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
     }
     let plan = |(thread, listeners)| {
         let (shared, signal) = (shared.clone(), signals.clone());
-        let (limits, trust) = (config.limits.clone(), config.trust.clone());
+        let (limits, trust, relays) = (config.limits.clone(), config.trust.clone(), config.relays.clone());
         let (tls, http1, access) = (tls.clone(), config.http1, access.clone());
-        Plan { thread, listeners, tls, shared, limits, trust, http1, access, signal }
+        Plan { thread, listeners, tls, shared, limits, trust, relays, http1, access, signal }
     };
     let plans = listeners.into_iter().enumerate().map(plan).collect();
     Ok((running, Crew { plans, missing }))
@@ -328,13 +332,9 @@ fn listen(
             continue;
         }
         let failed = |source: io::Error| StartError::Listen { addr: *addr, hint: hint(*addr, &source), source };
-        // Sockets that share a port may also be of another process of the same user: only one that does not share tells.
-        let probe = socket(*addr, false).map_err(failed)?;
-        drop(probe);
-        let mut actual = *addr;
-        for listeners in &mut *by_thread {
-            let socket = socket(actual, true).and_then(ready).map_err(failed)?;
-            actual = socket.local_addr().map_err(failed)?;
+        let sockets = bind_shared(*addr, by_thread.len()).map_err(failed)?;
+        let actual = sockets.first().map_or(Ok(*addr), TcpListener::local_addr).map_err(failed)?;
+        for (listeners, socket) in by_thread.iter_mut().zip(sockets) {
             listeners.push(Listener { socket, door });
         }
         bound.push(actual);
@@ -358,6 +358,19 @@ fn again(listeners: &[Vec<Listener>], admin: &admin::Socket, told: &Admin) -> io
     Ok(sockets)
 }
 
+/// So many sockets that listen at one address; the same free port for all of them where that is asked for.
+pub(crate) fn bind_shared(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Sockets that share a port may also be of another process of the same user: only one that does not share tells.
+    drop(socket(addr, false)?);
+    let mut actual = addr;
+    let bind = |_| {
+        let socket = socket(actual, true).and_then(ready)?;
+        actual = socket.local_addr()?;
+        Ok(socket)
+    };
+    (0..count).map(bind).collect()
+}
+
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -375,7 +388,7 @@ fn ready(socket: Socket) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn hint(addr: SocketAddr, error: &io::Error) -> String {
+pub(crate) fn hint(addr: SocketAddr, error: &io::Error) -> String {
     let port = addr.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -455,6 +468,7 @@ impl Running {
     /// As [`Self::stop`], with another grace. Dropping the future stops at once.
     pub async fn stop_within(mut self, grace: Duration) {
         self.sockets.clear(); // or they would listen on with nobody to accept
+        self.shared.ports.close();
         self.say_stop(Instant::now() + grace);
         for worker in std::mem::take(&mut self.workers) {
             join(worker).await;
@@ -487,6 +501,7 @@ impl Running {
         for plan in plans {
             self.workers.push(spawn(&format!("sc-proxy-{}", plan.thread), move || worker::run(plan))?);
         }
+        self.shared.ports.settle();
         self.socket = self.stats.strip_prefix("unix:").map(PathBuf::from);
         self.phase.send_replace(Phase::Serving);
         Ok(())
@@ -494,7 +509,8 @@ impl Running {
 
     /// Further descriptors of its sockets.
     pub(crate) fn sockets(&self) -> io::Result<Vec<(Use, OwnedFd)>> {
-        self.sockets.iter().map(|(what, fd)| Ok((what.clone(), fd.try_clone()?))).collect()
+        let fixed = self.sockets.iter().map(|(what, fd)| Ok((what.clone(), fd.try_clone()?)));
+        fixed.chain(self.shared.ports.sockets()?.into_iter().map(Ok)).collect()
     }
 
     /// Leaves admin socket and data folder to another process.
@@ -513,6 +529,7 @@ impl Running {
     /// The sockets are another process's now: this one only stops accepting from them.
     pub(crate) fn forget_sockets(&mut self) {
         (self.sockets, self.socket) = (Vec::new(), None);
+        self.shared.ports.close();
     }
 
     fn say_stop(&self, by: Instant) {
@@ -523,6 +540,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.sockets.clear();
+        self.shared.ports.close();
         self.say_stop(Instant::now());
         self.control.take(); // its end of the channel tells the control thread
         if let Some(socket) = &self.socket {

@@ -9,8 +9,9 @@ use crate::{
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
-        AppSpec, BackendTls, Balance, Bounds, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol, Rate,
-        Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, Traffic, Verify,
+        AppSpec, BackendTls, Balance, Bounds, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol,
+        ProxyProtocol, Rate, Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, TcpSpec, Traffic,
+        Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -117,14 +118,19 @@ fn required(table: &Reader<'_>, key: &'static str) -> Option<String> {
 
 fn routes(app: &Reader<'_>) -> Vec<RouteSpec> {
     let read = |route: Reader<'_>| {
-        if !route.has("host") && !route.has("path") {
-            route.error("host", "a route needs a host, a path, or both");
+        let is_tcp = route.has("tcp");
+        if !is_tcp && !route.has("host") && !route.has("path") {
+            route.error("host", "a route needs a host, a path, or both; or a port, as `tcp`");
+        }
+        if is_tcp && ["host", "path", "strip", "redirect"].iter().any(|key| route.has(key)) {
+            route.error("tcp", "a TCP route has a port alone: leave `host`, `path`, `strip` and `redirect` out");
         }
         let spec = RouteSpec {
             host: route.text("host"),
             path: route.text("path").unwrap_or_else(|| "/".to_owned()),
             strip: route.flag("strip").unwrap_or(false),
             redirect: route.table("redirect").map(|t| finish(t, redirect)),
+            tcp: route.number("tcp", 1..=65_535).map(|port| port as u16),
         };
         route.finish();
         spec
@@ -220,6 +226,15 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         sticky: sticky(table),
         bounds: bounds(table),
         rate: table.table("rate").and_then(|t| finish(t, rate)),
+        tcp: table.table("tcp").map(|t| finish(t, tcp)).unwrap_or_default(),
+    }
+}
+
+fn tcp(table: &Reader<'_>) -> TcpSpec {
+    let version = |name: &str| ProxyProtocol::named(name).ok_or("write \"v1\" or \"v2\"");
+    TcpSpec {
+        idle_timeout_ms: duration(table, "idle_timeout", TcpSpec::default().idle_timeout_ms),
+        proxy_protocol: table.parsed("proxy_protocol", version),
     }
 }
 

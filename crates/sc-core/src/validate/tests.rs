@@ -75,6 +75,7 @@ fn routes() {
         path: path.to_owned(),
         strip: false,
         redirect: None,
+        tcp: None,
     };
     assert_snapshot!(said(|spec, _| {
         spec.routes = vec![

@@ -411,5 +411,5 @@ pub fn render(plan: &Plan) -> String {
 }
 
 pub fn route(host: &str) -> RouteSpec {
-    RouteSpec { host: Some(host.to_owned()), path: "/".to_owned(), strip: false, redirect: None }
+    RouteSpec { host: Some(host.to_owned()), path: "/".to_owned(), strip: false, redirect: None, tcp: None }
 }

@@ -39,8 +39,12 @@ pub fn claim(draft: &mut Draft, desired: &Desired, id: &AppId, routes: &[RouteSp
 
 fn taken(route: &RouteSpec, owner: &AppId) -> Problem {
     let host = route.host.as_deref().unwrap_or("any host");
-    let detail = format!("the route {host}{} belongs to {owner}", route.path);
-    let hint = format!("choose another host or path, or remove the route from {owner} first");
+    let (what, other) = match route.tcp {
+        Some(port) => (format!("the TCP port {port}"), "port"),
+        None => (format!("the route {host}{}", route.path), "host or path"),
+    };
+    let detail = format!("{what} belongs to {owner}");
+    let hint = format!("choose another {other}, or remove the route from {owner} first");
     problem::conflict("route-taken", detail, hint)
 }
 

@@ -90,7 +90,10 @@ fn the_openapi_document_has_every_field_of_an_app() {
     use sc_core::{
         rules::Rules,
         scaling::ObjectiveSpec,
-        spec::{Balance, Bounds, ClientKey, Protocol, Rate, Redirect, RouteSpec, ScaleSpec, Sticky, Traffic, Verify},
+        spec::{
+            Balance, Bounds, ClientKey, Protocol, ProxyProtocol, Rate, Redirect, RouteSpec, ScaleSpec, Sticky, TcpSpec,
+            Traffic, Verify,
+        },
         warm::WarmSpec,
     };
     let document: serde_json::Value = serde_json::from_str(sc_manager::api::OPENAPI).unwrap();
@@ -102,6 +105,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
     let redirect = Redirect::to("/".to_owned());
     let bounds = Bounds { max_body: Some(1), body_idle_ms: Some(1), total_ms: Some(1), stream_idle_ms: Some(1) };
     traffic.bounds = bounds;
+    traffic.tcp = TcpSpec { idle_timeout_ms: 1, proxy_protocol: Some(ProxyProtocol::V1) };
     (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
     let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
     let scale = ScaleSpec {
@@ -124,8 +128,9 @@ fn the_openapi_document_has_every_field_of_an_app() {
         ("BackendTls", json(&traffic.tls)),
         ("Sticky", json(&sticky)),
         ("Redirect", json(&redirect)),
-        ("RouteSpec", json(&RouteSpec { host: None, path: "/".into(), strip: false, redirect: Some(redirect) })),
+        ("RouteSpec", json(&RouteSpec { redirect: Some(redirect), ..RouteSpec::of_port(1) })),
         ("Rate", json(&rate)),
+        ("TcpSpec", json(&traffic.tcp)),
         ("Bounds", json(&bounds)),
         ("ScaleSpec", json(&scale)),
         ("WarmSpec", json(&scale.warm)),

@@ -281,6 +281,7 @@ pub fn spec(host: &str, mark: &str) -> AppSpec {
             path: "/".to_owned(),
             strip: false,
             redirect: None,
+            tcp: None,
         }],
         drain: DrainSpec { timeout_ms: 10_000, grace_ms: 2_000 },
         deploy: DeploySpec { timeout_ms: 20_000, ..DeploySpec::default() },

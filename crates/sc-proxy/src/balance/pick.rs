@@ -48,6 +48,11 @@ pub fn pick_in_turn(n: usize, even: bool, turn: u32, candidate: impl Fn(usize) -
     (0..n).map(|i| (first + i) % n).find(|i| candidate(*i).serves()).or_else(|| least(n, first, &candidate))
 }
 
+/// Chooses the cheapest of all, by weight; among equal ones with a die.
+pub fn pick_least(n: usize, dice: u32, candidate: impl Fn(usize) -> Candidate) -> Option<usize> {
+    least(n, scale(dice, n as u64) as usize, &candidate)
+}
+
 /// The median of what is known of some backends' latency: what one counts with that has not answered yet, so that it is
 /// neither stampeded nor left out. 1 when nothing is known.
 pub fn median(mut known: Vec<u32>) -> u32 {

@@ -14,7 +14,9 @@ pub(super) async fn send(control: Rc<Control>) {
     loop {
         let urgent = tokio::select! {
             () = tokio::time::sleep(to_full_second()) => {
-                control.state.borrow_mut().sweep(Instant::now());
+                if control.state.borrow_mut().sweep(Instant::now()) {
+                    control.signal.send_modify(|_| ()); // the threads look
+                }
                 false
             }
             () = control.shared.urgent.notified() => true,

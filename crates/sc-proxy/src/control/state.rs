@@ -36,6 +36,7 @@ impl Published {
         let has_table = kept.is_some();
         let routes: Routes = kept.unwrap_or_default().into_iter().map(|app| (app.app.clone(), Arc::new(app))).collect();
         let (table, _) = registry.table(&routes, &Table::default(), Instant::now());
+        shared.ports.set(table.routes.ports());
         shared.table.store(Arc::new(table));
         shared.has_table.store(has_table, Release);
         Self { registry, routes: Arc::new(routes) }
@@ -143,6 +144,8 @@ impl State {
         }
         self.generation = table.generation;
         self.published.routes = Arc::new(next);
+        // First: a thread that sees the table takes its sockets.
+        self.shared.ports.set(table.routes.ports());
         self.shared.table.store(Arc::new(table));
         self.shared.has_table.store(true, Release);
         self.published.registry.apps().filter(|live| live.has_waiting()).for_each(|live| live.wake());
@@ -183,10 +186,11 @@ impl State {
         self.saved = Some(generation);
     }
 
-    /// Forgets what is long gone.
-    pub(crate) fn sweep(&mut self, now: Instant) {
+    /// Forgets what is long gone, and tries ports again that could not be opened. Whether the threads have some to take.
+    pub(crate) fn sweep(&mut self, now: Instant) -> bool {
         let table = self.shared.table.load_full();
         self.published.registry.sweep(&table, now);
+        self.shared.ports.set(table.routes.ports())
     }
 
     /// The live state of all that is known.

@@ -15,7 +15,7 @@ use super::{Backend, Hop, queue::Queue};
 use crate::{
     balance::{
         health::{self, Standing},
-        pick::{Candidate, median, pick, pick_in_turn, warming},
+        pick::{Candidate, median, pick, pick_in_turn, pick_least, warming},
     },
     counters::{Block, Buckets},
     rate::Limiter,
@@ -67,10 +67,34 @@ pub struct App {
     pub limiter: Option<Arc<Limiter>>,
     /// How its members are spoken to.
     pub hop: Hop,
+    /// How one of them is chosen.
+    pub picking: Picking,
     /// All members have the same weight.
     pub even: bool,
     /// What lives on.
     pub live: Arc<AppLive>,
+}
+
+/// How a member is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Picking {
+    /// The cheaper of two drawn at random.
+    OfTwo,
+    /// One after the other.
+    InTurn,
+    /// The one with the fewest: connections stay for long and are few, so that all are worth a look.
+    Least,
+}
+
+impl Picking {
+    /// What fits an app's traffic and routes.
+    pub(super) fn new(traffic: &Traffic, routes: &[RouteSpec]) -> Self {
+        match traffic.balance {
+            Balance::RoundRobin => Self::InTurn,
+            _ if !routes.is_empty() && routes.iter().all(|route| route.tcp.is_some()) => Self::Least,
+            Balance::Latency | Balance::InFlight => Self::OfTwo,
+        }
+    }
 }
 
 /// A backend in one table.
@@ -160,9 +184,10 @@ impl App {
 
     fn pick(&self, dice: &mut impl FnMut() -> u32, view: impl Fn(usize) -> Candidate) -> Option<usize> {
         let (n, even) = (self.members.len(), self.even && self.traffic.slow_start_ms == 0);
-        match self.traffic.balance {
-            Balance::RoundRobin => pick_in_turn(n, even, self.live.next_turn(), view),
-            Balance::Latency | Balance::InFlight => pick(n, even, (dice(), dice()), view),
+        match self.picking {
+            Picking::InTurn => pick_in_turn(n, even, self.live.next_turn(), view),
+            Picking::OfTwo => pick(n, even, (dice(), dice()), view),
+            Picking::Least => pick_least(n, dice(), view),
         }
     }
 

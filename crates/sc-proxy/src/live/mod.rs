@@ -6,7 +6,7 @@ mod hop;
 mod queue;
 mod registry;
 
-pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Slot as AppSlot};
+pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Picking, Slot as AppSlot};
 pub use backend::{Backend, Slot as BackendSlot, class_of};
 pub use hop::Hop;
 pub use queue::Ticket;
@@ -24,7 +24,7 @@ use std::{
 use arc_swap::ArcSwap;
 use sc_core::AppId;
 
-use crate::table::RouteTable;
+use crate::{ports::Ports, table::RouteTable};
 
 /// Everything a request needs to find its way, swapped whole.
 #[derive(Debug, Default)]
@@ -63,6 +63,8 @@ pub struct Shared {
     pub has_table: AtomicBool,
     /// Requests that belong to no app.
     pub unrouted: Vec<Padded<AtomicU64>>,
+    /// The ports of TCP routes.
+    pub ports: Ports,
     /// What became of the access log's lines.
     pub access: crate::access::Counts,
     /// Time zero of all times that are kept as numbers.
@@ -86,6 +88,7 @@ impl Shared {
             applied: tokio::sync::Notify::new(),
             has_table: AtomicBool::new(false),
             unrouted: zeros(),
+            ports: Ports::new(threads),
             access: Default::default(),
             epoch: Instant::now(),
         }

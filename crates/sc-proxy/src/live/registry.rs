@@ -13,7 +13,7 @@ use sc_core::{
     spec::{Protocol, Traffic},
 };
 
-use super::{App, AppLive, Backend, Hop, Member, Table};
+use super::{App, AppLive, Backend, Hop, Member, Picking, Table};
 use crate::{
     rate::Limiter,
     rules::Rules,
@@ -83,6 +83,7 @@ impl Registry {
             rules: Rules::new(&routes.traffic.rules).map(Arc::new),
             sticky: routes.traffic.sticky.as_ref().map(|asked| Arc::new(Sticky::new(&routes.app, asked))),
             limiter,
+            picking: Picking::new(&routes.traffic, &routes.routes),
             hop: Hop::new(routes, before.map(|before| &**before)),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,

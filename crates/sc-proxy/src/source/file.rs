@@ -7,11 +7,13 @@
 //! path = "/"                          # left out: all paths
 //! strip = false                       # take the prefix off before the request goes on
 //! redirect = { to = "https://new.example{path}", status = 301 }   # left out: to the backends
+//! tcp = 5432                          # instead of host, path and strip: connections to this port of the proxy
 //! backends = ["127.0.0.1:9000"]       # the same for all routes of an app; or { addr = "127.0.0.1:9000", weight = 3 }
 //! protocol = "h2c"                    # or "h2", "https"; left out: HTTP/1.1; the same for all routes of an app
 //!
 //! [route.traffic]                     # as in an app file; the same for all routes of an app
 //! sticky = true                       # or { cookie = "sc_web", ttl = "1h" }
+//! tcp = { idle_timeout = "1h" }           # also proxy_protocol = "v1" or "v2": the header that replicas get
 //! rate = { requests = 100, per = "1s" }   # also burst = 200, by = "address" or "header:X-Api-Key"
 //! max_body = "10MiB"                  # also body_idle_timeout, total_timeout, idle_timeout = "30s"
 //!
@@ -28,6 +30,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -90,6 +93,7 @@ struct Entry {
     #[serde(default)]
     strip: bool,
     redirect: Option<Redirect>,
+    tcp: Option<NonZeroU16>,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
     traffic: Option<Terms>,
@@ -151,8 +155,12 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, redirect, backends, protocol, traffic, health } = entry.into_inner();
-        let route = RouteSpec { host: host.map(|host| host.0), path: path.0, strip, redirect };
+        let Entry { app, host, path, strip, redirect, tcp, backends, protocol, traffic, health } = entry.into_inner();
+        let route =
+            RouteSpec { host: host.map(|host| host.0), path: path.0, strip, redirect, tcp: tcp.map(NonZeroU16::get) };
+        if route.tcp.is_some() && route != RouteSpec::of_port(route.tcp.unwrap_or_default()) {
+            return Err(format!("{at}: a TCP route has a port alone: leave host, path, strip and redirect out"));
+        }
         let key = RouteSpec {
             strip: false,
             redirect: None,
@@ -161,7 +169,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         };
         if let Some(other) = owners.insert(key, app.clone()) {
             let host = route.host.as_deref().unwrap_or("any host");
-            return Err(format!("{at}: {host} {} is already routed to {other}", route.path));
+            let what = route.tcp.map_or_else(|| format!("{host} {}", route.path), |port| format!("TCP port {port}"));
+            return Err(format!("{at}: {what} is already routed to {other}"));
         }
         let any_host = route.host.is_none();
         if let Some(what) = route.redirect.iter().flat_map(|redirect| redirect.faults(any_host)).next() {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sc_core::{
-    spec::{Bounds, ClientKey, Rate, Sticky, Traffic},
+    spec::{Bounds, ClientKey, ProxyProtocol, Rate, Sticky, TcpSpec, Traffic},
     units::{parse_duration, parse_size},
     validate::{Invalid, validate_terms},
 };
@@ -23,6 +23,7 @@ pub(super) struct Terms {
     body_idle_timeout: Option<Span>,
     total_timeout: Option<Span>,
     idle_timeout: Option<Span>,
+    tcp: Option<Tcp>,
 }
 
 impl Terms {
@@ -41,7 +42,22 @@ impl From<Terms> for Traffic {
             total_ms: span(terms.total_timeout),
             stream_idle_ms: span(terms.idle_timeout),
         };
-        Self { sticky: terms.sticky, rate: terms.rate.map(Rate::from), bounds, ..Self::default() }
+        let tcp = terms.tcp.map(TcpSpec::from).unwrap_or_default();
+        Self { sticky: terms.sticky, rate: terms.rate.map(Rate::from), bounds, tcp, ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tcp {
+    idle_timeout: Option<Span>,
+    proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl From<Tcp> for TcpSpec {
+    fn from(Tcp { idle_timeout, proxy_protocol }: Tcp) -> Self {
+        let idle_timeout_ms = idle_timeout.map_or(Self::default().idle_timeout_ms, |span| span.0);
+        Self { idle_timeout_ms, proxy_protocol }
     }
 }
 

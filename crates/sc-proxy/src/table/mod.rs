@@ -8,7 +8,10 @@ mod host;
 mod path;
 mod redirect;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 pub use host::{host_pattern, normal_host};
 pub use path::normal_path;
@@ -23,6 +26,10 @@ pub struct RouteTable {
     wildcard: HashMap<Box<str>, Paths>,
     any: Paths,
     redirects: Vec<Redirect>,
+    /// Apps by the port of their TCP routes.
+    tcp: HashMap<u16, usize>,
+    /// All these ports.
+    ports: BTreeSet<u16>,
 }
 
 /// A route that was found.
@@ -48,7 +55,7 @@ pub enum Then {
 /// Two apps claim one route; the first by name has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
-    /// The route, `host/path`.
+    /// The route, `host/path` or `tcp:port`.
     pub route: String,
     /// Who has it.
     pub winner: AppId,
@@ -72,6 +79,15 @@ impl RouteTable {
         let apps: Vec<_> = apps.into_iter().collect();
         for (n, app) in apps.iter().enumerate() {
             for route in &app.routes {
+                if let Some(port) = route.tcp {
+                    let first = *table.tcp.entry(port).or_insert(n);
+                    table.ports.insert(port);
+                    if first != n {
+                        let (winner, loser) = (apps[first].app.clone(), app.app.clone());
+                        clashes.push(Clash { route: format!("tcp:{port}"), winner, loser });
+                    }
+                    continue;
+                }
                 let path = normal_path(&route.path);
                 let prefix = path.trim_end_matches('/');
                 let found = Found { app: n, then: table.then(route, prefix) };
@@ -102,6 +118,16 @@ impl RouteTable {
     /// Where [`Then::Redirect`] leads.
     pub fn redirect(&self, n: usize) -> Option<&Redirect> {
         self.redirects.get(n)
+    }
+
+    /// The app whose connections come in at a port.
+    pub fn at_port(&self, port: u16) -> Option<usize> {
+        self.tcp.get(&port).copied()
+    }
+
+    /// All ports of TCP routes.
+    pub fn ports(&self) -> &BTreeSet<u16> {
+        &self.ports
     }
 
     fn paths_of(&mut self, host: Option<&str>) -> &mut Paths {

@@ -9,6 +9,7 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
         path: (*path).to_owned(),
         strip: false,
         redirect: None,
+        tcp: None,
     };
     AppRoutes {
         v: 1,

@@ -84,6 +84,7 @@ pub(crate) fn listener_use(door: Door, addr: SocketAddr) -> Use {
     match door {
         Door::Http => Use::Http(addr),
         Door::Tls => Use::Https(addr),
+        Door::Tcp(_) => Use::Tcp(addr),
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Use {
     Http(SocketAddr),
     /// A listener for HTTPS.
     Https(SocketAddr),
+    /// A listener for a TCP route.
+    Tcp(SocketAddr),
     /// The admin API on TCP.
     AdminTcp(SocketAddr),
     /// The admin API on a unix socket.

@@ -1,11 +1,11 @@
 //! Taking connections in.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{net, sync::watch, task::JoinHandle};
 
-use super::{Door, Listener, Open, Worker, client, fast, secure};
+use super::{Door, Listener, Open, Worker, client, fast, relayed, secure, tcp};
 use crate::config::Http1;
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
@@ -57,7 +57,7 @@ async fn accept(worker: Rc<Worker>, listener: net::TcpListener, door: Door, mut 
     }
 }
 
-async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::TcpStream, std::net::SocketAddr)> {
+async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
     let share = worker.limits.connections.div_ceil(worker.shared.connections.len());
     while worker.open.get() >= share {
         tokio::time::sleep(PAUSE).await;
@@ -65,18 +65,15 @@ async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::
     listener.accept().await
 }
 
-async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::TcpStream, std::net::SocketAddr)>) {
+async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::TcpStream, SocketAddr)>) {
     match accepted {
         Ok((stream, peer)) => {
             let open = Open::new(worker);
-            let worker = worker.clone();
-            match (door, worker.http1) {
-                (Door::Http, Http1::Fast) => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
-                (Door::Http, Http1::Hyper) => {
-                    tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer))
-                }
-                (Door::Tls, _) => tokio::task::spawn_local(secure::serve(worker, open, stream, peer)),
-            };
+            if worker.is_relay(peer) {
+                tokio::task::spawn_local(behind(worker.clone(), open, door, stream, peer));
+            } else {
+                serve(worker.clone(), open, door, stream, (peer, None));
+            }
         }
         // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.
         Err(error) if error.raw_os_error().is_some_and(is_want_of_resources) => {
@@ -84,6 +81,31 @@ async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::Tcp
             tokio::time::sleep(PAUSE).await;
         }
         Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+    }
+}
+
+/// Serves a connection of a client at the first address, who connected to the second; none: to the connection's own.
+fn serve(
+    worker: Rc<Worker>,
+    open: Open,
+    door: Door,
+    stream: net::TcpStream,
+    (peer, server): (SocketAddr, Option<SocketAddr>),
+) {
+    match (door, worker.http1) {
+        (Door::Http, Http1::Fast) => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
+        (Door::Http, Http1::Hyper) => tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer)),
+        (Door::Tls, _) => tokio::task::spawn_local(secure::serve(worker, open, stream, peer)),
+        (Door::Tcp(port), _) => tokio::task::spawn_local(tcp::serve(worker, open, stream, peer, server, port)),
+    };
+}
+
+/// Serves a connection that a proxy in front made for a client.
+async fn behind(worker: Rc<Worker>, open: Open, door: Door, mut stream: net::TcpStream, peer: SocketAddr) {
+    match relayed::ends(&mut stream, worker.limits.head_timeout).await {
+        Ok(Some(ends)) => serve(worker, open, door, stream, (ends.client, Some(ends.server))),
+        Ok(None) => serve(worker, open, door, stream, (peer, None)),
+        Err(error) => tracing::warn!(%peer, %error, "a connection is refused: its peer must send a PROXY header"),
     }
 }
 

@@ -76,6 +76,11 @@ impl Phase {
         self.enter(HEAD, ticks(limit));
     }
 
+    /// Bytes pass both ways, for as long as there is one within `limit`.
+    pub(super) fn streams(&self, limit: Duration) {
+        self.enter(HEAD, ticks(limit));
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.phase.load(Relaxed) == IDLE
     }

@@ -48,6 +48,15 @@ impl Exchange {
         self.trial = false;
     }
 
+    /// A connection that is the client's alone was made, within `after`. How long that takes says nothing of the backend's load.
+    pub(super) fn connected(&mut self, after: Duration) {
+        let backend = &self.upstream.backend;
+        backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
+        backend.succeeded();
+        self.class = class_of(200);
+        self.trial = false;
+    }
+
     /// Keeps hyper's side of the connection until the body has come too.
     pub(super) fn hold(&mut self, sender: Sender) {
         self.sender = Some(sender);

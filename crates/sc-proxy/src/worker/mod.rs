@@ -14,16 +14,19 @@ mod h2;
 mod log;
 mod multiplex;
 mod outgoing;
+mod relayed;
 mod route;
 mod secure;
 mod serial;
 mod serve;
 mod stream;
+mod tcp;
 mod upstream;
 mod watched;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     net::TcpListener,
     rc::Rc,
     sync::{Arc, atomic::Ordering::*},
@@ -33,7 +36,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 
-use self::{client::Clients, serial::BySerial, upstream::Upstream};
+use self::{accept::Accepting, client::Clients, serial::BySerial, upstream::Upstream};
 use crate::{
     access,
     balance::Budget,
@@ -68,6 +71,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Peers that may speak for others.
     pub trust: Vec<Cidr>,
+    /// Peers that say in a PROXY header whom they speak for.
+    pub relays: Vec<Cidr>,
     /// Who speaks HTTP/1.1 with clients.
     pub http1: Http1,
     /// What it gets its access log from.
@@ -91,6 +96,8 @@ pub enum Door {
     Http,
     /// TLS, with HTTP/2 or 1.1 in it.
     Tls,
+    /// Whatever the app at this port speaks.
+    Tcp(u16),
 }
 
 /// The state of one worker thread.
@@ -99,6 +106,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     limits: Limits,
     trust: Vec<Cidr>,
+    relays: Vec<Cidr>,
     http1: Http1,
     tls: Option<tokio_rustls::TlsAcceptor>,
     access: Option<Rc<access::Log>>,
@@ -106,6 +114,8 @@ pub(crate) struct Worker {
     upstreams: RefCell<BySerial<Rc<Upstream>>>,
     apps: RefCell<BySerial<Rc<LocalApp>>>,
     clients: Clients,
+    /// What accepts at the ports of TCP routes.
+    ports: RefCell<BTreeMap<u16, Vec<Accepting>>>,
     buffers: fast::Buffers,
     /// The time as a `Date` field has it.
     date: RefCell<Rc<[u8]>>,
@@ -168,6 +178,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
         worker.stopping.set(true);
         worker.leaving.notify_waiters();
         accepting.stop().await;
+        worker.leave_ports(|_| false).await;
         let _ = tokio::time::timeout_at(stop_by.into(), worker.all_closed()).await;
         ticking.abort();
         Ok(())
@@ -184,6 +195,7 @@ impl Worker {
             shared: plan.shared,
             limits: plan.limits,
             trust: plan.trust,
+            relays: plan.relays,
             http1: plan.http1,
             tls: plan.tls.map(tokio_rustls::TlsAcceptor::from),
             access: plan.access.map(|source| Rc::new(access::Log::new(source))),
@@ -191,6 +203,7 @@ impl Worker {
             upstreams: RefCell::default(),
             apps: RefCell::default(),
             clients: Clients::default(),
+            ports: RefCell::default(),
             buffers: fast::Buffers::default(),
             date: RefCell::new(date()),
             open: Cell::new(0),
@@ -203,7 +216,7 @@ impl Worker {
     }
 
     /// Follows its orders until they say stop. Gives the time by which all must be finished.
-    async fn obey(&self, mut signal: watch::Receiver<Signal>) -> Instant {
+    async fn obey(self: &Rc<Self>, mut signal: watch::Receiver<Signal>) -> Instant {
         loop {
             // The order first, the table after it: a table that is swapped in between is then seen now or told of again.
             let Signal { stop_by, .. } = *signal.borrow_and_update();
@@ -219,12 +232,38 @@ impl Worker {
 
     /// Sees the table in force, closes what it no longer needs, and says so. From here on this thread chooses no backend
     /// that the table does not list: every choice is made from [`Self::table`] and takes its place at once.
-    fn acknowledge(&self) {
+    fn acknowledge(self: &Rc<Self>) {
         let table = self.table();
+        self.follow_ports(&table);
         self.upstreams.borrow_mut().retain(|_, upstream| upstream.is_listed() || upstream.close());
         self.apps.borrow_mut().retain(|_, app| table.app(&app.live.id).is_some());
         self.shared.acknowledged[self.thread].0.store(table.generation, Release);
         self.shared.applied.notify_one();
+    }
+
+    /// Accepts at the ports of this table's TCP routes, and at no other.
+    fn follow_ports(self: &Rc<Self>, table: &Table) {
+        let (worker, ports) = (self.clone(), table.routes.ports().clone());
+        if self.ports.borrow().keys().any(|port| !ports.contains(port)) {
+            tokio::task::spawn_local(async move { worker.leave_ports(|port| ports.contains(port)).await });
+        }
+        for (port, socket) in self.shared.ports.take(self.thread) {
+            match accept::listen(self, vec![Listener { socket, door: Door::Tcp(port) }]) {
+                Ok(accepting) => self.ports.borrow_mut().entry(port).or_default().push(accepting),
+                Err(error) => tracing::error!(port, %error, "a thread cannot accept there"),
+            }
+        }
+    }
+
+    /// Stops accepting at all ports but some.
+    async fn leave_ports(&self, stays: impl Fn(&u16) -> bool) {
+        let left: Vec<u16> = self.ports.borrow().keys().copied().filter(|port| !stays(port)).collect();
+        for port in left {
+            let accepting = self.ports.borrow_mut().remove(&port);
+            for accepting in accepting.into_iter().flatten() {
+                accepting.stop().await;
+            }
+        }
     }
 
     /// The table in force.

@@ -113,13 +113,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
 }
 
 /// Counts a stream while it is open.
-struct Stream {
+pub(super) struct Stream {
     live: Arc<AppLive>,
     thread: usize,
 }
 
 impl Stream {
-    fn new(live: Arc<AppLive>, thread: usize) -> Self {
+    pub(super) fn new(live: Arc<AppLive>, thread: usize) -> Self {
         live.count(thread, AppSlot::STREAMS_OPENED);
         Self { live, thread }
     }

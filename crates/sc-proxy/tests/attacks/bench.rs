@@ -169,7 +169,8 @@ fn app(name: &str, prefixes: &[&str], backend: Option<SocketAddr>) -> AppRoutes 
     let backends =
         backend.iter().map(|addr| BackendRoute { replica: ReplicaId::new(&id, 1), addr: *addr, weight: 1, version: 1 });
     let backends = backends.collect();
-    let route = |path: &&str| RouteSpec { host: None, path: (*path).to_owned(), strip: false, redirect: None };
+    let route =
+        |path: &&str| RouteSpec { host: None, path: (*path).to_owned(), strip: false, redirect: None, tcp: None };
     let routes = prefixes.iter().map(route).collect();
     let traffic = Traffic::default();
     AppRoutes { v: 1, app: id, routes, backends, traffic, stopped: false, extra: Default::default() }

@@ -127,6 +127,7 @@ async fn a_route_that_leads_elsewhere_needs_no_backend() {
         host: Some(host.to_owned()),
         path: path.to_owned(),
         strip: path != "/",
+        tcp: None,
         redirect: Some(Redirect { to: to.to_owned(), status }),
     };
     let backend = Backend::start("one").await;

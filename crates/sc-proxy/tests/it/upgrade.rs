@@ -10,11 +10,14 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     binary::{Program, routes},
-    support::*,
+    support::{line::*, *},
 };
 
 fn start(listen: SocketAddr, threads: usize, folder: &Path, routes: &str) -> Program {
@@ -154,4 +157,43 @@ async fn a_signal_starts_the_successor_and_the_service_manager_learns_its_pid() 
     assert_eq!((status, answer.text()), (Some(0), "a"), "{said}");
     assert!(said.contains("a new process serves"), "{said}");
     until("it has ended", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_takes_over_the_ports_and_refuses_no_client() {
+    let (echo, port, folder) = (Echo::start("a").await, free_port(), tempfile::tempdir().unwrap());
+    let door = SocketAddr::from(([127, 0, 0, 1], port));
+    let file = folder.path().join("routes.toml");
+    let text = format!("[[route]]\napp = \"db\"\ntcp = {port}\nbackends = [\"{}\"]\n", echo.addr);
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    let mut serving = start(ANY, 2, folder.path(), &file);
+    let addr = serving.addr();
+    until("the port is open", async || TcpStream::connect(door).await.is_ok()).await;
+    let (mut open, _) = greeted(door).await.unwrap();
+    let stop = Arc::<AtomicBool>::default();
+    let stopped = stop.clone();
+    let load = tokio::spawn(async move {
+        let mut done = 0;
+        while !stopped.load(SeqCst) {
+            assert!(greeted(door).await.is_some(), "after {done}");
+            done += 1;
+        }
+        done
+    });
+    let mut leaving = Vec::new();
+    for upgrade in 0..5 {
+        let mut next = start(addr, 1 + upgrade % 3, folder.path(), &file);
+        assert_eq!(next.addr(), addr);
+        leaving.push(std::mem::replace(&mut serving, next));
+    }
+    open.write_all(b"!").await.unwrap();
+    assert_eq!(heard(&mut open, 1).await.as_deref(), Some("!"), "the first process still passes it on");
+    stop.store(true, SeqCst);
+    assert!(load.await.unwrap() > 0);
+    drop(open);
+    for old in leaving {
+        assert_eq!(old.ended().await.0, Some(0));
+    }
+    assert!(greeted(door).await.is_some());
 }

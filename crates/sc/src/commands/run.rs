@@ -82,6 +82,10 @@ pub(crate) struct Args {
     #[arg(long, requires = "path", help_heading = "Traffic")]
     strip: bool,
 
+    /// A port of the proxy: connections to it lead here as they are, whatever is spoken on them
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Traffic")]
+    tcp: Option<u16>,
+
     /// Requests one replica serves at once; further ones queue in the proxy
     #[arg(long, value_name = "N", help_heading = "Traffic")]
     max_in_flight: Option<u32>,
@@ -268,10 +272,11 @@ fn source(args: &Args) -> anyhow::Result<Source> {
     }
 }
 
-/// Every host with every path.
+/// Every host with every path, and the TCP port.
 fn routes(args: &Args) -> Vec<RouteSpec> {
+    let tcp = args.tcp.map(RouteSpec::of_port);
     if args.host.is_empty() && args.path.is_empty() {
-        return Vec::new();
+        return tcp.into_iter().collect();
     }
     let any_host = [None];
     let hosts: Vec<Option<String>> = args.host.iter().cloned().map(Some).collect();
@@ -283,8 +288,10 @@ fn routes(args: &Args) -> Vec<RouteSpec> {
         path: path.clone(),
         strip: args.strip,
         redirect: None,
+        tcp: None,
     };
-    hosts.iter().flat_map(|host| paths.iter().map(move |path| route(host, path))).collect()
+    let http = hosts.iter().flat_map(|host| paths.iter().map(move |path| route(host, path)));
+    http.chain(tcp).collect()
 }
 
 fn health(args: &Args) -> HealthSpec {
@@ -340,7 +347,10 @@ mod tests {
         assert_eq!((scale.min, scale.max, scale.auto, scale.warm.size), (1, 10, true, 2));
 
         let (deploy, _) = read("web --image nginx --port 80 --path /only").unwrap();
-        assert_eq!(deploy.spec.routes, [RouteSpec { host: None, path: "/only".into(), strip: false, redirect: None }]);
+        assert_eq!(
+            deploy.spec.routes,
+            [RouteSpec { host: None, path: "/only".into(), strip: false, redirect: None, tcp: None }]
+        );
         let (deploy, _) = read("box --copy note:/etc/note -- sleep 9").unwrap();
         assert_eq!((deploy.spec.command, deploy.scale), (vec!["sleep".to_owned(), "9".to_owned()], None));
         let (deploy, _) = read("web --image nginx --copy a:/b").unwrap();

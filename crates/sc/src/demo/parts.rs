@@ -156,7 +156,7 @@ fn spec() -> anyhow::Result<AppSpec> {
         port: Some(8080),
         env: Default::default(),
         files: Vec::new(),
-        routes: vec![RouteSpec { host: None, path: "/".to_owned(), strip: false, redirect: None }],
+        routes: vec![RouteSpec { host: None, path: "/".to_owned(), strip: false, redirect: None, tcp: None }],
         health: HealthSpec { probe: Probe::Http { path: "/healthz".to_owned() }, ..HealthSpec::default() },
         resources: Resources::default(),
         security: Security::default(),

@@ -63,7 +63,7 @@ impl Buffers {
 
 /// Bytes that were read and not yet used. It owns a buffer only while there are some.
 #[derive(Default)]
-pub(super) struct Buf {
+pub(crate) struct Buf {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
@@ -71,11 +71,11 @@ pub(super) struct Buf {
 
 impl Buf {
     /// What is there.
-    pub(super) fn filled(&self) -> &[u8] {
+    pub(crate) fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
@@ -85,7 +85,7 @@ impl Buf {
     }
 
     /// So many bytes were used.
-    pub(super) fn consume(&mut self, n: usize) {
+    pub(crate) fn consume(&mut self, n: usize) {
         self.start += n;
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -100,7 +100,7 @@ impl Buf {
     }
 
     /// Reads more. Gives 0 at the end of the stream. It must not be full. `large`: much more is to come.
-    pub(super) fn poll_fill(
+    pub(crate) fn poll_fill(
         &mut self,
         buffers: &Buffers,
         large: bool,

@@ -20,10 +20,9 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::atomic::Orde
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
-pub(super) use self::buffer::Buffers;
+pub(super) use self::buffer::{Buf, Buffers};
 use self::{
     ask::Next,
-    buffer::Buf,
     relay::{After, Relay},
 };
 use super::{

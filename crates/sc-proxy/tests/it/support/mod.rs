@@ -3,6 +3,7 @@
 mod backend;
 mod backend2;
 mod client;
+pub mod line;
 mod load;
 mod proxy;
 mod tls;

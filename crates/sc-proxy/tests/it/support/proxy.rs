@@ -120,7 +120,7 @@ pub fn app(name: &str, host: &str, backends: &[(u64, SocketAddr)]) -> AppRoutes 
     };
     let backends = backends.iter().map(backend).collect();
     let host = (!host.is_empty()).then(|| host.to_owned());
-    let routes = vec![RouteSpec { host, path: "/".into(), strip: false, redirect: None }];
+    let routes = vec![RouteSpec { host, path: "/".into(), strip: false, redirect: None, tcp: None }];
     let traffic = Traffic::default();
     AppRoutes { v: 1, app: id, routes, backends, traffic, stopped: false, extra: Default::default() }
 }
