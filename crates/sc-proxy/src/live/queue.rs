@@ -55,18 +55,25 @@ impl Queue {
 pub struct Ticket {
     live: Arc<AppLive>,
     place: Arc<Notify>,
+    alone: bool,
 }
 
 impl Ticket {
     /// Joins the end of the line, unless `max` wait already.
     pub fn join(live: &Arc<AppLive>, max: u32) -> Option<Self> {
-        if live.held.fetch_add(1, SeqCst) >= u64::from(max) {
+        let before = live.held.fetch_add(1, SeqCst);
+        if before >= u64::from(max) {
             live.held.fetch_sub(1, SeqCst);
             return None;
         }
         let place = Arc::new(Notify::new());
         live.queue.change(|line| line.push_back(place.clone()));
-        Some(Self { live: live.clone(), place })
+        Some(Self { live: live.clone(), place, alone: before == 0 })
+    }
+
+    /// Whether nobody waited when it joined, on whatever thread: of all that join at once one was alone.
+    pub fn was_alone(&self) -> bool {
+        self.alone
     }
 
     /// Whether it stands first. After joining, the first must look once more before it waits: room made in between woke
@@ -122,6 +129,7 @@ mod tests {
         };
         let [a, b, c] = [(); 3].map(|()| Ticket::join(&live, 3).unwrap());
         assert!(Ticket::join(&live, 3).is_none(), "the line is full");
+        assert_eq!([&a, &b, &c].map(Ticket::was_alone), [true, false, false], "also when asked after all have joined");
         assert!(a.is_first() && !b.is_first());
         live.wake();
         assert!(b.is_first());

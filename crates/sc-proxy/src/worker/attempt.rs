@@ -347,7 +347,7 @@ impl<'a> Attempts<'a> {
         }
         let ticket = Ticket::join(&app.live, app.traffic.queue_max).ok_or(Refusal::QueueFull)?;
         app.live.count(self.worker.thread, AppSlot::HELD);
-        if app.members.is_empty() && app.live.held() == 1 {
+        if app.members.is_empty() && ticket.was_alone() {
             self.worker.shared.urgent.notify_one();
         }
         let first = ticket.is_first();
