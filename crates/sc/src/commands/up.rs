@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", requires = "https")]
     certs: Option<std::path::PathBuf>,
 
+    /// Ports of TCP routes: published with --network bridge; those below 1024 are allowed to the proxy
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    tcp_ports: Vec<u16>,
+
     /// Where the manager's API listens
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "ADDR", alias = "api")]
     listen: SocketAddr,
@@ -158,7 +162,8 @@ async fn wanted(host: &Host, args: &Args) -> anyhow::Result<Wanted> {
         full.into_os_string().into_string().map_err(|_| anyhow::anyhow!("the name of {} is no text", folder.display()))
     });
     let (https, certs) = (args.https, certs.transpose()?);
-    Ok(Wanted { instance, https, certs, http, api, admin, pool, docker_socket, etcd, bridge })
+    let tcp_ports = args.tcp_ports.clone();
+    Ok(Wanted { instance, tcp_ports, https, certs, http, api, admin, pool, docker_socket, etcd, bridge })
 }
 
 fn labels(instance: &str) -> HashMap<String, String> {

@@ -23,6 +23,8 @@ pub(crate) struct Wanted {
     pub http: SocketAddr,
     /// Where the proxy takes HTTPS.
     pub https: Option<SocketAddr>,
+    /// Ports of TCP routes, at the address of `http`.
+    pub tcp_ports: Vec<u16>,
     /// The host's folder of certificates for it.
     pub certs: Option<String>,
     /// Where the manager's API listens.
@@ -182,13 +184,17 @@ fn proxy(wanted: &Wanted) -> Part {
     arguments.extend(secure.map(|listen| format!("--listen-tls={listen}")));
     let certs = wanted.certs.as_ref().filter(|_| secure.is_some());
     arguments.extend(certs.map(|_| "--certs=/certs".to_owned()));
-    let privileged = listen.port() < 1024 || secure.is_some_and(|listen| listen.port() < 1024);
+    // On the host's network the proxy takes those that routes have, and nothing is to be published.
+    let published: &[u16] = if bridge.is_some() { &wanted.tcp_ports } else { &[] };
+    let tcp = published.iter().map(|port| Port { flag: "", host: (wanted.http.ip(), *port).into(), inside: *port });
+    let low = wanted.tcp_ports.iter().any(|port| *port < 1024);
+    let privileged = low || listen.port() < 1024 || secure.is_some_and(|listen| listen.port() < 1024);
     Part {
         binds: certs.map(|folder| format!("{folder}:/certs:ro")).into_iter().collect(),
         cap_add: privileged.then(|| "NET_BIND_SERVICE".to_owned()).into_iter().collect(),
         drop_all: true,
         files: wanted.etcd.files(),
-        ports: [http, admin].into_iter().chain(https).collect(),
+        ports: [http, admin].into_iter().chain(https).chain(tcp).collect(),
         address: bridge.map(|bridge| (bridge.name.clone(), bridge.proxy())),
         ..part(&proxy_name(&wanted.instance), "proxy", arguments)
     }
@@ -221,6 +227,7 @@ pub(crate) mod tests {
             instance: "sc".into(),
             http: "0.0.0.0:80".parse().unwrap(),
             https: None,
+            tcp_ports: Vec::new(),
             certs: None,
             api: "127.0.0.1:7700".parse().unwrap(),
             admin: "127.0.0.1:9901".parse().unwrap(),
@@ -268,6 +275,21 @@ pub(crate) mod tests {
         assert!(parts[2].arguments.contains(&"--etcd=http://172.20.0.4:2379".to_owned()), "{parts:#?}");
         assert_eq!(parts[2].ports[0], Port { flag: "--http", host: wanted.http, inside: HTTP });
         assert!(parts[2].cap_add.is_empty());
+    }
+
+    #[test]
+    fn ports_of_tcp_routes_are_published_on_a_bridge_and_low_ones_allowed_on_the_host() {
+        let wanted = Wanted {
+            http: "0.0.0.0:8080".parse().unwrap(),
+            tcp_ports: vec![25, 5432],
+            ..wanted(Etcd::Own(vec![(2379, 2380)]))
+        };
+        let proxy = &parts(&wanted)[2];
+        assert_eq!((proxy.ports.len(), &proxy.cap_add[..]), (2, &["NET_BIND_SERVICE".to_owned()][..]), "{proxy:#?}");
+        let bridge = Some(Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16));
+        let proxy = &parts(&Wanted { bridge, ..wanted })[2];
+        let port = Port { flag: "", host: "0.0.0.0:5432".parse().unwrap(), inside: 5432 };
+        assert!(proxy.ports.len() == 4 && proxy.ports.contains(&port), "{proxy:#?}");
     }
 
     #[test]
