@@ -14,6 +14,7 @@ mod grpc;
 mod h2;
 mod http;
 mod limits;
+mod peers;
 mod rate;
 mod relayed;
 mod rules;
