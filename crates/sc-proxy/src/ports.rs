@@ -44,7 +44,7 @@ struct Port {
 }
 
 impl Ports {
-    /// For so many threads; nothing is opened before [`Self::begin`].
+    /// For so many threads; nothing is opened before its `begin`.
     pub fn new(threads: usize) -> Self {
         Self { threads, open: Mutex::default() }
     }
