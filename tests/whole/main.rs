@@ -2,6 +2,7 @@
 
 mod apps;
 mod bridge;
+mod canary;
 mod clients;
 mod commands;
 mod crashes;

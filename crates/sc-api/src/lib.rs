@@ -12,6 +12,8 @@
 //! | `POST /v1/apps/{app}/scale` | [`types::SetScale`] → [`types::Accepted`] |
 //! | `POST /v1/apps/{app}/stop`, `/start`, `/restart` | → [`types::Accepted`] |
 //! | `POST /v1/apps/{app}/rollback` | [`types::Rollback`] → [`types::Accepted`] |
+//! | `POST /v1/apps/{app}/canary` | [`types::SetCanary`] → [`types::Accepted`] |
+//! | `POST /v1/apps/{app}/promote` | → [`types::Accepted`] |
 //! | `GET /v1/apps/{app}/versions` | → `[VersionView]` |
 //! | `GET /v1/apps/{app}/why?at=MS` | → [`types::WhyView`] |
 //! | `GET /v1/apps/{app}/logs?follow=1&since=MS&tail=N&grep=TEXT` | → lines of JSON [`types::LogRecord`] |

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use sc_core::{
     AppId, ReplicaId,
+    canary::{Canary, Share},
     records::{Rollout, UnixMs},
     routes::AppRoutes,
     spec::{AppSpec, RouteSpec, ScaleSpec},
@@ -46,6 +47,10 @@ pub struct Deploy {
     /// Refuse if the app exists already.
     #[serde(default)]
     pub create_only: bool,
+    /// Give a new version only this share of the requests, beside the wanted one. Of an app that has no version that was
+    /// rolled out yet nothing is to be shared: then it is an ordinary deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Share>,
 }
 
 /// A command was stored; the manager will make it so.
@@ -89,6 +94,13 @@ pub struct Rollback {
     pub version: Option<u64>,
 }
 
+/// Another share for the version that is on trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetCanary {
+    /// Its share of the requests.
+    pub share: Share,
+}
+
 /// An app as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppView {
@@ -110,6 +122,9 @@ pub struct AppView {
     pub ready: u32,
     /// What happens between versions.
     pub rollout: Rollout,
+    /// The new version that gets a share of the requests, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// By `sc stop`.
     pub stopped: bool,
     /// By `sc rm`.
@@ -170,7 +185,7 @@ pub struct VersionView {
     pub created_ms: UnixMs,
     /// The command that made it.
     pub note: String,
-    /// `wanted`, `stable`, `failed` or empty.
+    /// `wanted`, `stable`, `canary` with its share, `failed` or empty.
     pub mark: String,
 }
 

@@ -50,7 +50,7 @@ pub enum Rule {
     WrongContainer,
     /// No route leads to two apps.
     SharedRoute,
-    /// The wanted version is stored, and so is the stable one.
+    /// The wanted version is stored, and so are the stable one and the canary's.
     MissingVersion,
     /// The scaler's memory of an app is at most 32 KiB, its versions are at most twice what is kept.
     Unbounded,
@@ -99,8 +99,7 @@ fn shall_run(intent: &Intent) -> bool {
 /// More than the maximum may be there for one pass, after it was lowered: then the next steps drain them, and start
 /// nothing that does not fit beside those that still run.
 fn above_max(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action], found: &mut Found) {
-    let surge = app.spec().map_or(1, |spec| spec.deploy.surge.max(1));
-    let most = app.app.scale.max.saturating_add(surge) as usize;
+    let most = app.app.scale.max.saturating_add(app.surge()) as usize;
     let unknown = app.replicas.values().any(|replica| !observed.knows(&replica.node));
     let dead = |n: &u64, replica: &Replica| {
         let run = observed.seen(&replica.node, &ReplicaId::new(id, *n)).map(|seen| &seen.run);
@@ -201,7 +200,8 @@ fn records(id: &AppId, app: &DesiredApp, found: &mut Found) {
     if let Some(n) = app.replicas.keys().next_back().filter(|n| **n >= app.app.next) {
         note(found, Rule::ReusedIncarnation, format!("{id} has a replica {n}, but hands out {} next", app.app.next));
     }
-    for version in app.app.stable.into_iter().chain([app.app.version]) {
+    let canary = app.app.canary.as_ref().map(|canary| canary.version);
+    for version in app.app.stable.into_iter().chain([app.app.version]).chain(canary) {
         if !app.versions.contains_key(&version) {
             note(found, Rule::MissingVersion, format!("version {version} of {id} is not stored"));
         }

@@ -26,6 +26,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    canary::Canary,
     names::{AppId, Name, ReplicaId},
     spec::{AppSpec, RouteSpec, ScaleSpec},
 };
@@ -66,6 +67,9 @@ pub struct App {
     /// Crashes in a row, while there are any.
     #[serde(default)]
     pub crash: Option<CrashLoop>,
+    /// A new version that gets a share of the requests beside the wanted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// When the app was made.
     pub created_ms: UnixMs,
     /// Unknown fields.
@@ -87,7 +91,8 @@ pub enum Rollout {
         /// When it last came a step further; the deploy timeout counts from here.
         progress_ms: UnixMs,
     },
-    /// The wanted version did not become healthy; [`App::version`] is the stable one again.
+    /// The wanted version did not become healthy; [`App::version`] is the stable one again. Or the canary did not, or not
+    /// stay so; it is withdrawn.
     RolledBack {
         /// The version that failed.
         failed: u64,

@@ -1,10 +1,11 @@
 //! What the proxies watch: per app its routes and its backends, as plain data; and how it follows from the records.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{cmp::Ordering, collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    canary::Share,
     names::{AppId, ReplicaId},
     observed::{Observed, Run},
     plan::{Desired, DesiredApp, Effects, Published, Slot},
@@ -29,6 +30,9 @@ pub struct AppRoutes {
     /// Set when the app is stopped: requests get 503 at once instead of being held.
     #[serde(default)]
     pub stopped: bool,
+    /// Backends of one version together get what their weights add up to, whichever of them is then chosen in whatever way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_version: bool,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
@@ -96,15 +100,47 @@ fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed) -> AppRoutes {
             version: replica.version,
         })
     };
+    let mut backends: Vec<_> = app.replicas.iter().filter_map(listed).collect();
+    let by_version = share_out(app, &mut backends);
     AppRoutes {
         v: 1,
         app: id.clone(),
         routes: spec.map(|spec| spec.routes.clone()).unwrap_or_default(),
-        backends: app.replicas.iter().filter_map(listed).collect(),
+        backends,
         traffic: spec.map(|spec| spec.traffic.clone()).unwrap_or_default(),
         stopped: app.app.stopped || app.app.deleting,
+        by_version,
         extra: app.published.as_ref().map(|published| published.routes.extra.clone()).unwrap_or_default(),
     }
+}
+
+/// Gives the canary's backends together its share of all weights, and the others the rest: proxies choose the version by
+/// these sums. While the canary has fewer replicas than its share needs it gets less, in proportion. While it has more,
+/// since its share was lowered, it still gets what the others cannot take. False: there is nothing to share out.
+fn share_out(app: &DesiredApp, backends: &mut [BackendRoute]) -> bool {
+    let Some(canary) = &app.app.canary else { return false };
+    let is_canary = |backend: &BackendRoute| backend.version == canary.version;
+    let (of_canary, want) = (backends.iter().filter(|b| is_canary(b)).count() as u32, app.want());
+    let (others, needs) = (backends.len() as u32 - of_canary, app.canary_want());
+    if of_canary == 0 || others == 0 || needs == 0 {
+        return false;
+    }
+    let asked = canary.share.permille();
+    let share = match of_canary.cmp(&needs) {
+        Ordering::Less => (asked * of_canary / needs).max(1),
+        Ordering::Equal => asked,
+        Ordering::Greater => asked.max(Share::WHOLE - Share::WHOLE * others.min(want) / want).min(Share::WHOLE - 1),
+    };
+    let (mine, theirs) = (share * others, (Share::WHOLE - share) * of_canary);
+    let common = gcd(mine, theirs);
+    for backend in backends {
+        backend.weight = if is_canary(backend) { mine } else { theirs } / common;
+    }
+    true
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
 /// Whether requests may go to a replica.

@@ -2,7 +2,7 @@
 //! app that scales by itself, and commit what it wants.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -203,8 +203,10 @@ fn facts(world: &World, id: &AppId, app: &DesiredApp) -> Facts {
         .collect();
     let limits: Option<Vec<f64>> = used.iter().map(|(_, usage)| usage.cpu_limit).collect();
     let memory_limits: Option<Vec<u64>> = used.iter().map(|(_, usage)| usage.memory_limit).collect();
+    let versions: BTreeSet<u64> = ready(app).filter_map(|(n, _)| app.replicas.get(&n)).map(|r| r.version).collect();
     Facts {
         ready: ready(app).count() as u32,
+        mixed: versions.len() > 1,
         cpu: (!used.is_empty()).then(|| used.iter().map(|(cpu, _)| cpu).sum()),
         cpu_limit: limits.filter(|l| !l.is_empty()).map(|limits| limits.iter().sum()),
         cpu_replicas: used.len() as u32,

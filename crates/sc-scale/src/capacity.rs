@@ -257,7 +257,7 @@ impl Capacity {
         (border > first || worst.is_some()).then_some((border, worst))
     }
 
-    /// Learns from the samples that are new since last time, and forgets most when another version serves.
+    /// Learns from the samples that are new since last time and of one version alone, and forgets most when another version serves.
     pub(crate) fn learn(
         &mut self,
         window: &Window,
@@ -270,7 +270,7 @@ impl Capacity {
             self.begin(version);
         }
         let from = self.learned_ms.max(at_ms.saturating_sub(10_000));
-        let fresh = window.last(at_ms, 10).filter(|s| s.at_ms > from).map(|s| s.at_ms);
+        let fresh = window.last(at_ms, 10).filter(|s| s.at_ms > from && !s.mixed).map(|s| s.at_ms);
         let mut fresh: Vec<u64> = fresh.collect();
         fresh.reverse();
         for at in fresh {

@@ -57,6 +57,9 @@ pub struct Sample {
     /// How many replicas `cpu` and `cpu_limit` speak of. 0: all that were ready.
     #[serde(skip_serializing_if = "is_default")]
     pub cpu_replicas: u32,
+    /// Replicas of more than one version were ready: nothing is to be learned from it of what one of a version takes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mixed: bool,
     /// Every registered proxy reported for this second.
     #[serde(skip_serializing_if = "is_default")]
     pub complete: bool,

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Deploy(deploy::Args),
     Validate(validate::Args),
     Diff(diff::Args),
+    Canary(canary::Args),
+    Promote(promote::Args),
     Rollback(rollback::Args),
     History(history::Args),
     #[command(alias = "list", alias = "apps")]

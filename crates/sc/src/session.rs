@@ -54,6 +54,8 @@ async fn dispatch(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Deploy(args) => deploy::run(args, session).await,
         Command::Validate(args) => validate::run(&args),
         Command::Diff(args) => diff::run(args, session).await,
+        Command::Canary(args) => canary::run(args, session).await,
+        Command::Promote(args) => promote::run(args, session).await,
         Command::Rollback(args) => rollback::run(args, session).await,
         Command::History(args) => history::run(args, session).await,
         Command::Ls(args) => ls::run(args, session).await,

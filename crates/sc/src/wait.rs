@@ -122,6 +122,7 @@ async fn look(client: &Client, until: Until, accepted: &Accepted) -> anyhow::Res
 
 fn standing(view: &AppView, until: Until, version: u64) -> Standing {
     let app = &view.app;
+    let on_trial = view.canary.as_ref().filter(|canary| canary.version == version);
     match &view.rollout {
         Rollout::RolledBack { failed, cause, .. } if *failed == version => {
             return Standing::Failed(format!(
@@ -132,13 +133,17 @@ fn standing(view: &AppView, until: Until, version: u64) -> Standing {
         Rollout::Failed { cause, .. } if !view.deleting && !view.stopped => {
             return Standing::Failed(format!("it does not come up: {cause}"));
         }
-        _ if view.version != version && until == Until::Converged => {
+        _ if view.version != version && on_trial.is_none() && until == Until::Converged => {
             return Standing::Failed(format!("version {} was deployed meanwhile", view.version));
         }
         _ => {}
     }
     if view.converged && until == Until::Converged {
-        let count = if view.stopped { "stopped".to_owned() } else { replicas(view.ready) };
+        let count = match on_trial {
+            _ if view.stopped => "stopped".to_owned(),
+            Some(canary) => format!("{} of the requests; {} in all", canary.share, replicas(view.ready)),
+            None => replicas(view.ready),
+        };
         return Standing::Done(format!("{app}: version {version}, {count}"));
     }
     Standing::OnItsWay(format!("{app}: {} of {} ready, {}", view.ready, view.want, view.status))
@@ -193,6 +198,7 @@ mod tests {
             have: 2,
             ready: 2,
             rollout,
+            canary: None,
             stopped: false,
             deleting: false,
             converged,
@@ -220,6 +226,11 @@ mod tests {
         assert!(matches!(on(&view(2, earlier, true)), Standing::Done(_)));
         let failed = Rollout::Failed { cause: "no such image".into(), at_ms: 0 };
         assert!(matches!(on(&view(2, failed.clone(), false)), Standing::Failed(why) if why.contains("no such image")));
+        let canary = Some(sc_core::canary::Canary::new(2, "10%".parse().unwrap(), 0));
+        let done = Standing::Done("web: version 2, 10% of the requests; 2 replicas ready in all".into());
+        assert_eq!(on(&AppView { canary: canary.clone(), ..view(1, Rollout::Settled, true) }), done);
+        let comes = AppView { canary, ..view(1, Rollout::Settled, false) };
+        assert!(matches!(on(&comes), Standing::OnItsWay(_)));
         let removed = AppView { deleting: true, ..view(2, failed, false) };
         assert!(matches!(standing(&removed, Until::Gone, 2), Standing::OnItsWay(_)));
         assert!(matches!(on(&view(3, Rollout::Settled, true)), Standing::Failed(why) if why.contains("meanwhile")));

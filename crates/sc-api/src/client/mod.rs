@@ -185,6 +185,16 @@ impl Client {
         self.send(Method::POST, &app_path(app, "/rollback"), to).await
     }
 
+    /// Another share of the requests for the version that is on trial.
+    pub async fn canary(&self, app: &AppId, share: &SetCanary) -> Result<Accepted, ClientError> {
+        self.send(Method::POST, &app_path(app, "/canary"), share).await
+    }
+
+    /// Makes the version that is on trial the wanted one.
+    pub async fn promote(&self, app: &AppId) -> Result<Accepted, ClientError> {
+        self.call(Method::POST, &app_path(app, "/promote"), Body::default()).await
+    }
+
     /// An app's stored versions, oldest first.
     pub async fn versions(&self, app: &AppId) -> Result<Vec<VersionView>, ClientError> {
         self.get(&app_path(app, "/versions")).await

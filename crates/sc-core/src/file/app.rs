@@ -6,6 +6,7 @@ use super::{
     scale::{scale, warm},
 };
 use crate::{
+    canary::Share,
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
@@ -27,6 +28,7 @@ pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
     if let Some(binary) = app.text("binary") {
         command.insert(0, binary_target(&binary));
     }
+    let (deploy, canary) = app.table("deploy").map(|t| finish(t, deploy)).unwrap_or_default();
     let spec = AppSpec {
         source,
         command,
@@ -38,7 +40,7 @@ pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
         resources: app.table("resources").map(|t| finish(t, resources)).unwrap_or_default(),
         security: app.table("security").map(|t| finish(t, security)).unwrap_or_default(),
         drain: app.table("drain").map(|t| finish(t, drain)).unwrap_or_default(),
-        deploy: app.table("deploy").map(|t| finish(t, deploy)).unwrap_or_default(),
+        deploy,
         traffic: with_headers(app, app.table("traffic").map(|t| finish(t, traffic)).unwrap_or_default()),
         volumes: app.texts("volumes").unwrap_or_default(),
     };
@@ -52,7 +54,7 @@ pub(super) fn read(app: &Reader<'_>) -> Option<FileApp> {
     }
     report(app, &spec, scale.as_ref());
     let name = Name::new("unnamed").ok()?;
-    Some(FileApp { name, spec, uploads, scale, replicas })
+    Some(FileApp { name, spec, uploads, scale, replicas, canary })
 }
 
 fn finish<T>(table: Reader<'_>, read: impl FnOnce(&Reader<'_>) -> T) -> T {
@@ -199,13 +201,15 @@ fn drain(table: &Reader<'_>) -> DrainSpec {
     }
 }
 
-fn deploy(table: &Reader<'_>) -> DeploySpec {
+/// How a version replaces another; and the share that it gets at first, which is no part of it.
+fn deploy(table: &Reader<'_>) -> (DeploySpec, Option<Share>) {
     let default = DeploySpec::default();
-    DeploySpec {
+    let spec = DeploySpec {
         surge: table.number("surge", 1..=1000).unwrap_or(default.surge),
         timeout_ms: duration(table, "timeout", default.timeout_ms),
         settle_ms: duration(table, "settle", default.settle_ms),
-    }
+    };
+    (spec, table.parsed("canary", str::parse))
 }
 
 fn traffic(table: &Reader<'_>) -> Traffic {

@@ -11,7 +11,7 @@ mod scale;
 
 pub use error::{FileError, FileErrors};
 
-use crate::{names::Name, spec::AppSpec, spec::ScaleSpec};
+use crate::{canary::Share, names::Name, spec::AppSpec, spec::ScaleSpec};
 use reader::{Errors, Reader};
 
 /// One app of a file.
@@ -27,6 +27,8 @@ pub struct FileApp {
     pub scale: Option<ScaleSpec>,
     /// How many replicas a new app begins with.
     pub replicas: Option<u32>,
+    /// The share of the requests that a new version gets at first; none: it is rolled out.
+    pub canary: Option<Share>,
 }
 
 /// A local file that belongs into a replica.

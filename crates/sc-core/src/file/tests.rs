@@ -363,3 +363,13 @@ fn routes_that_lead_elsewhere() {
         assert!(error.contains(what), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_canary_is_no_part_of_the_version() {
+    let app = |deploy: &str| format!("[app.web]\nimage = \"x\"\n[app.web.deploy]\nsurge = 2\n{deploy}");
+    let (with, without) = (parse(&app("canary = \"10%\"")).unwrap(), parse(&app("")).unwrap());
+    assert_eq!(with[0].canary.map(|share| share.permille()), Some(100));
+    assert_eq!((with[0].spec.clone(), without[0].canary), (without[0].spec.clone(), None));
+    let error = parse(&app("canary = \"100%\"")).unwrap_err().to_string();
+    assert!(error.contains("line 5") && error.contains("sc promote"), "{error}");
+}

@@ -92,8 +92,15 @@ pub enum Action {
     /// counts as handed out from now on. Its [`super::Effects`] must be committed also when they write nothing, after the
     /// observation and right before the engine is called: they make sure that there is still no record.
     Remove(ReplicaId),
-    /// Record: the crash count is forgotten; replicas have stayed up.
-    Recovered(AppId),
+    /// Record: the crash count of a version is forgotten; its replicas have stayed up.
+    Recovered {
+        /// The app.
+        app: AppId,
+        /// The version.
+        version: u64,
+    },
+    /// Record: all of the canary's replicas serve.
+    CanaryUp(AppId),
     /// Record: a rollout begins (replicas differ from what is wanted, and the app's record does not say so yet).
     Roll(AppId),
     /// Record: nothing is wanted, so nothing can be rolled out; it is when something is wanted again. The stable version
@@ -106,13 +113,13 @@ pub enum Action {
         /// The version.
         version: u64,
     },
-    /// Record: the wanted version failed; go back to the stable one.
+    /// Record: the wanted version failed, go back to the stable one; or the canary failed, withdraw it.
     RollBack {
         /// The app.
         app: AppId,
         /// The version that failed.
         failed: u64,
-        /// The version to go back to.
+        /// The version to go back to; of a canary the wanted one.
         to: u64,
         /// Why.
         cause: String,
@@ -161,7 +168,8 @@ impl Action {
         match self {
             Self::Release { .. } | Self::Meet(_) | Self::Miss(_) | Self::Part(_) => None,
             Self::Assign { app, .. }
-            | Self::Recovered(app)
+            | Self::Recovered { app, .. }
+            | Self::CanaryUp(app)
             | Self::Roll(app)
             | Self::Defer(app)
             | Self::Settle { app, .. }

@@ -3,7 +3,7 @@
 use super::{Action, Desired, DesiredApp, Published, ranges};
 use crate::{
     names::{AppId, ReplicaId},
-    records::{App, Gone, Intent, Met, Replica, Retired, Rollout, UnixMs},
+    records::{App, CrashLoop, Gone, Intent, Met, Replica, Retired, Rollout, UnixMs},
 };
 
 /// Makes an action's change of records. One whose records are not there changes nothing.
@@ -33,7 +33,7 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
         Action::Fail { replica, deadline_ms, crash } => {
             with_replica(desired, replica, |record| record.intent = drain(why, now, *deadline_ms, true));
             if let Some(crash) = crash {
-                with_app(desired, &replica.app, |app| app.crash = Some(crash.clone()));
+                with_app(desired, &replica.app, |app| *crash_of(app, crash.version) = Some(crash.clone()));
             }
         }
         Action::Stop(replica) => with_replica(desired, replica, |record| {
@@ -61,7 +61,10 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             progress(desired, &replica.app, now);
         }
         Action::Remove(replica) => use_up(desired, replica, now),
-        Action::Recovered(app) => with_app(desired, app, |app| app.crash = None),
+        Action::Recovered { app, version } => with_app(desired, app, |app| *crash_of(app, *version) = None),
+        Action::CanaryUp(app) => with_app(desired, app, |app| {
+            app.canary.iter_mut().for_each(|canary| canary.up_ms = Some(now));
+        }),
         Action::Roll(app) => {
             with_app(desired, app, |app| {
                 app.rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
@@ -76,8 +79,10 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             }
         }),
         Action::RollBack { app, failed, to, cause } => with_app(desired, app, |app| {
-            app.version = *to;
-            app.crash = None;
+            match app.canary.as_ref().is_some_and(|canary| canary.version == *failed) {
+                true => app.canary = None,
+                false => (app.version, app.crash) = (*to, None),
+            }
             app.rollout = Rollout::RolledBack { failed: *failed, cause: cause.clone(), at_ms: now };
         }),
         Action::GiveUp { app, cause } => {
@@ -171,13 +176,22 @@ fn unready(record: &mut Replica, now: UnixMs) {
     record.unready_ms = now;
 }
 
-/// A rollout came a step further.
+/// A rollout, or a canary on its way, came a step further.
 fn progress(desired: &mut Desired, id: &AppId, now: UnixMs) {
     with_app(desired, id, |app| {
         if let Rollout::Rolling { progress_ms, .. } = &mut app.rollout {
             *progress_ms = now;
         }
+        app.canary.iter_mut().filter(|canary| canary.up_ms.is_none()).for_each(|canary| canary.progress_ms = now);
     });
+}
+
+/// Where a version's crashes are counted.
+fn crash_of(app: &mut App, version: u64) -> &mut Option<CrashLoop> {
+    match &mut app.canary {
+        Some(canary) if canary.version == version => &mut canary.crash,
+        _ => &mut app.crash,
+    }
 }
 
 fn replica_mut<'a>(desired: &'a mut Desired, id: &ReplicaId) -> Option<&'a mut Replica> {

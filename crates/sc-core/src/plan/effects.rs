@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     names::{AppId, ReplicaId},
-    records::{UnixMs, key, write},
+    records::{App, Rollout, UnixMs, key, write},
 };
 
 /// A change of records: what must hold, and what is written then. All of it or nothing.
@@ -191,7 +191,8 @@ fn touched(action: &Action, desired: &Desired) -> Vec<Slot> {
             true => with_app(replica),
             false => [with_app(replica), vec![Slot::Gone(replica.app.clone())]].concat(),
         },
-        Action::Recovered(app)
+        Action::Recovered { app, .. }
+        | Action::CanaryUp(app)
         | Action::Roll(app)
         | Action::Defer(app)
         | Action::Settle { app, .. }
@@ -212,7 +213,8 @@ fn with_app(replica: &ReplicaId) -> Vec<Slot> {
 }
 
 fn is_rolling(desired: &Desired, app: &AppId) -> bool {
-    desired.apps.get(app).is_some_and(|app| matches!(app.app.rollout, crate::records::Rollout::Rolling { .. }))
+    let comes_up = |app: &App| app.canary.as_ref().is_some_and(|canary| canary.up_ms.is_none());
+    desired.apps.get(app).is_some_and(|app| matches!(app.app.rollout, Rollout::Rolling { .. }) || comes_up(&app.app))
 }
 
 /// Everything an app has. It fits one commit, since the plan prunes the versions before, and routes are bounded.

@@ -1,6 +1,6 @@
 //! Phase 2: give up replicas that ended, vanished, could not be started, or did not become ready in time.
 //!
-//! A crash of the wanted version counts towards the app's back-off: the first one is repaired at once, then 1 s, 2 s,
+//! A crash of the wanted version counts towards the app's back-off, one of the canary towards its own: the first one is repaired at once, then 1 s, 2 s,
 //! 4 s … up to a minute pass. Several that end in one pass count as one. Crashes of other versions are not counted,
 //! since no other version is started.
 
@@ -59,14 +59,10 @@ pub(super) fn late(view: &View, id: &ReplicaId, replica: &Replica) -> String {
     format!("it did not become ready within {seconds} s: {error}")
 }
 
-/// The app's crash count with this one. None: it does not count.
+/// The crash count of the replica's version with this one. None: it does not count.
 pub(super) fn crash(view: &View, replica: &Replica, cause: &str) -> Option<CrashLoop> {
-    let version = view.app.app.version;
-    if replica.version != version {
-        return None;
-    }
-    let before = view.app.app.crash.as_ref().filter(|crash| crash.version == version);
-    let count = before.map_or(0, |crash| crash.count).saturating_add(1);
+    let side = { view.sides() }.find(|side| side.version == replica.version)?;
+    let (version, count) = (side.version, side.crash.map_or(0, |crash| crash.count).saturating_add(1));
     Some(CrashLoop { version, count, until_ms: view.now() + back_off_ms(count), last: cause.to_owned() })
 }
 

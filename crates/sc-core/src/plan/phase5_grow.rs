@@ -2,7 +2,7 @@
 //!
 //! Never more that shall run than wanted and surge, and never more in all (those on their way out included, while they
 //! may still run) than the app's maximum and surge. Sick replicas do not count towards the wanted ones, so their
-//! replacements start before they are given up.
+//! replacements start before they are given up. A canary's come after the wanted version's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,45 +11,50 @@ use std::{
 
 use super::{
     Action, Addressing, Stage, Steps, ranges,
-    view::{Life, View},
+    view::{Life, Side, View},
     warm,
 };
 use crate::{
     names::{Name, ReplicaId},
     observed::Node,
     records::{Subnet, key},
+    spec::AppSpec,
 };
 
 pub(super) fn grow(view: &View) -> Steps {
-    let mut missing = missing(view);
     let mut steps = Steps::new();
-    if missing == 0 {
-        return steps;
+    let mut new = Vec::new();
+    for (side, mut missing) in missing(view) {
+        let is_canary = side.version != view.app.app.version;
+        let why = format!("{} {}wanted", side.want, if is_canary { "of the canary " } else { "" });
+        let asleep = if is_canary { Vec::new() } else { warm::wakeable(view) };
+        let back = resumable(view, &side).into_iter().map(Action::Resume).chain(asleep.into_iter().map(Action::Wake));
+        for action in back.take(missing) {
+            steps.push((action, why.clone()));
+            missing -= 1;
+        }
+        if side.crash.is_none_or(|crash| view.now() >= crash.until_ms) {
+            new.extend(std::iter::repeat_n((side.version, side.spec, why), missing));
+        }
     }
-    let why = format!("{} wanted", view.app.want());
-    let back =
-        resumable(view).into_iter().map(Action::Resume).chain(warm::wakeable(view).into_iter().map(Action::Wake));
-    for action in back.take(missing) {
-        steps.push((action, why.clone()));
-        missing -= 1;
-    }
-    let crash = view.app.app.crash.as_ref().filter(|crash| crash.version == view.app.app.version);
-    if crash.is_none_or(|crash| view.now() >= crash.until_ms) {
-        steps.extend(starts(view, missing, &why));
-    }
+    steps.extend(starts(view, new));
     steps
 }
 
-/// How many may and shall be added.
-fn missing(view: &View) -> usize {
-    let want = view.app.want();
-    let surge = view.surge();
-    let healthy = view.running().filter(|(id, r)| view.app.is_current(r) && view.stage(id, r) != Stage::Sick).count();
-    let run = view.running().count();
-    let missing = (want as usize).saturating_sub(healthy);
+/// How many of each version may and shall be added.
+fn missing<'a>(view: &View<'a>) -> Vec<(Side<'a>, usize)> {
+    let (want, surge) = (view.app.want(), view.app.surge());
     let most_run = if want == 0 { 0 } else { (want + surge) as usize };
     let most = (view.app.app.scale.max + surge) as usize;
-    missing.min(most_run.saturating_sub(run)).min(most.saturating_sub(occupying(view)))
+    let room = most_run.saturating_sub(view.running().count());
+    let mut room = room.min(most.saturating_sub(occupying(view)));
+    let count = |side: Side<'a>| {
+        let healthy = view.of(&side).filter(|(id, replica)| view.stage(id, replica) != Stage::Sick).count();
+        let missing = (side.want as usize).saturating_sub(healthy).min(room);
+        room -= missing;
+        (side, missing)
+    };
+    view.sides().map(count).filter(|(_, missing)| *missing > 0).collect()
 }
 
 /// How many may be running, by intent or still.
@@ -58,34 +63,34 @@ fn occupying(view: &View) -> usize {
     view.running().count() + view.leaving().filter(|(id, replica)| may_run(view.life(id, replica))).count()
 }
 
-/// Draining ones that can serve on, the oldest first.
-fn resumable(view: &View) -> Vec<ReplicaId> {
-    view.replicas().filter(|(id, replica)| view.is_sound(id, replica)).map(|(id, _)| id).collect()
+/// Draining ones of a version that can serve on, the oldest first.
+fn resumable(view: &View, side: &Side) -> Vec<ReplicaId> {
+    let sound = view.replicas().filter(|(id, r)| r.version == side.version && view.is_sound(id, r));
+    sound.map(|(id, _)| id).collect()
 }
 
-fn starts(view: &View, count: usize, why: &str) -> Steps {
+fn starts(view: &View, new: Vec<(u64, Option<&AppSpec>, String)>) -> Steps {
     let mut steps = Steps::new();
-    let (Some(spec), true) = (view.app.spec(), count > 0) else { return steps };
     let mut nodes = nodes(view);
-    let mut addresses = Addresses::new(view, spec.port);
-    for incarnation in (next_incarnation(view)..).take(count) {
+    let mut addresses = Addresses::new(view);
+    for (incarnation, (version, spec, why)) in (next_incarnation(view)..).zip(new) {
+        let Some(spec) = spec else { break };
         let Some(node) = nodes.iter().min_by_key(|(_, load)| **load).map(|(node, _)| node.clone()) else { break };
-        let Some((addr, assigned)) = addresses.next(incarnation) else { break };
+        let Some((addr, assigned)) = addresses.next(incarnation, spec.port) else { break };
         if let Some(subnet) = assigned {
             let why = "it needs addresses for its replicas".to_owned();
             steps.push((Action::Assign { app: view.id.clone(), subnet }, why));
         }
         nodes.entry(node.clone()).and_modify(|(of_app, of_all)| (*of_app, *of_all) = (*of_app + 1, *of_all + 1));
-        let (replica, version) = (view.replica_id(incarnation), view.app.app.version);
-        steps.push((Action::Start { replica, version, node, addr }, why.to_owned()));
+        steps.push((Action::Start { replica: view.replica_id(incarnation), version, node, addr }, why));
     }
     steps
 }
 
 /// What keeps an app from getting the addresses that its missing replicas need; none when nothing does.
 pub(super) fn lack(view: &View) -> Option<String> {
-    let spec = view.app.spec()?;
-    if missing(view) == 0 || Addresses::new(view, spec.port).next(next_incarnation(view)).is_some() {
+    let lacking = missing(view).into_iter().next()?.0.spec?;
+    if Addresses::new(view).next(next_incarnation(view), lacking.port).is_some() {
         return None;
     }
     let (desired, id) = (view.desired, view.id);
@@ -133,15 +138,13 @@ fn nodes(view: &View) -> BTreeMap<Name, (usize, usize)> {
 /// Hands out addresses of the app's ranges, and ranges when those are full.
 struct Addresses<'a> {
     view: &'a View<'a>,
-    /// The app's port: 0 when it has none.
-    port: u16,
     ranges: Vec<Subnet>,
     used: BTreeSet<SocketAddr>,
     taken_ranges: BTreeSet<u32>,
 }
 
 impl<'a> Addresses<'a> {
-    fn new(view: &'a View<'a>, port: Option<u16>) -> Self {
+    fn new(view: &'a View<'a>) -> Self {
         let by_port = matches!(view.desired.addressing, Addressing::Ports { .. });
         let ranges = view.desired.ranges(view.id).map(|(_, range)| range.clone());
         let records = view.app.replicas.values().map(|replica| replica.addr);
@@ -153,30 +156,31 @@ impl<'a> Addresses<'a> {
         let seen = seen.flat_map(|replicas| replicas.range(&first..=&last).filter_map(|(_, seen)| seen.addr));
         Self {
             view,
-            port: port.unwrap_or(0),
             ranges: ranges.filter(|range| range.ports.is_some() == by_port).collect(),
             used: records.chain(seen).map(|addr| unique(addr, by_port)).collect(),
             taken_ranges: view.desired.subnets.keys().copied().collect(),
         }
     }
 
-    /// An address for a replica, and the range that had to be assigned for it. Addresses go round with the incarnations,
+    /// An address for a replica whose version has this port (none: no port), and the range that had to be assigned for
+    /// it. Addresses go round with the incarnations,
     /// so that one just freed is the last to be used again. None: there are no more.
-    fn next(&mut self, incarnation: u64) -> Option<(SocketAddr, Option<u32>)> {
+    fn next(&mut self, incarnation: u64, port: Option<u16>) -> Option<(SocketAddr, Option<u32>)> {
+        let port = port.unwrap_or(0);
         let by_port = match self.view.desired.addressing {
-            Addressing::Ports { ip, .. } if self.port == 0 => return Some((SocketAddr::from((ip, 0)), None)),
+            Addressing::Ports { ip, .. } if port == 0 => return Some((SocketAddr::from((ip, 0)), None)),
             Addressing::Ports { .. } => true,
             Addressing::Networks { .. } => false,
         };
-        if let Some(addr) = self.free(incarnation, by_port) {
+        if let Some(addr) = self.free(incarnation, port, by_port) {
             return Some((addr, None));
         }
         let (n, range) = self.assign()?;
         self.ranges.push(range);
-        self.free(incarnation, by_port).map(|addr| (addr, Some(n)))
+        self.free(incarnation, port, by_port).map(|addr| (addr, Some(n)))
     }
 
-    fn free(&mut self, incarnation: u64, by_port: bool) -> Option<SocketAddr> {
+    fn free(&mut self, incarnation: u64, port: u16, by_port: bool) -> Option<SocketAddr> {
         let sizes: Vec<u64> = self.ranges.iter().map(|range| u64::from(ranges::capacity(range))).collect();
         let total: u64 = sizes.iter().sum();
         let nth = |mut n: u64| {
@@ -186,7 +190,7 @@ impl<'a> Addresses<'a> {
                     false
                 }
             })?;
-            Some(ranges::nth(&self.ranges[i], n, self.port))
+            Some(ranges::nth(&self.ranges[i], n, port))
         };
         let all = (0..total).filter_map(|k| nth((incarnation + k) % total));
         let addr = { all }.find(|addr| !self.used.contains(&unique(*addr, by_port)))?;

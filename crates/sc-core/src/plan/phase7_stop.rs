@@ -49,7 +49,7 @@ pub(super) fn stop(view: &View) -> Steps {
 
 /// Whether it is sound and has really drained: frozen in the middle of a request, it would never answer it.
 fn may_sleep(view: &View, id: &ReplicaId, replica: &Replica) -> bool {
-    view.is_sound(id, replica) && !view.is_listed(id) && is_idle(view, id)
+    view.is_sound(id, replica) && view.app.is_current(replica) && !view.is_listed(id) && is_idle(view, id)
 }
 
 /// Why a draining replica may be stopped now.

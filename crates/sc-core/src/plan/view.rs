@@ -4,7 +4,7 @@ use super::{Desired, DesiredApp};
 use crate::{
     names::{AppId, ReplicaId},
     observed::{Exit, Node, Observed, Probed, Run},
-    records::{Intent, Replica, Rollout, UnixMs},
+    records::{CrashLoop, Intent, Replica, Rollout, UnixMs},
     spec::AppSpec,
 };
 
@@ -14,6 +14,15 @@ pub(super) struct View<'a> {
     pub app: &'a DesiredApp,
     pub desired: &'a Desired,
     pub observed: &'a Observed,
+}
+
+/// One of the versions that shall run: the wanted one, or the canary.
+pub(super) struct Side<'a> {
+    pub version: u64,
+    /// How many replicas of it there shall be now.
+    pub want: u32,
+    pub spec: Option<&'a AppSpec>,
+    pub crash: Option<&'a CrashLoop>,
 }
 
 /// What the engine has of a replica.
@@ -85,7 +94,39 @@ impl<'a> View<'a> {
         let drains = matches!(replica.intent, Intent::Drain { failed: false, .. });
         let passes = self.probe(id).is_none_or(|probe| probe.ok);
         let runs = self.life(id, replica) == Life::Running;
-        drains && passes && runs && replica.ready_ms.is_some() && self.app.is_current(replica)
+        drains && passes && runs && replica.ready_ms.is_some() && self.app.is_wanted(replica)
+    }
+
+    /// The versions that shall run. Those of the wanted one give way to the canary's as those come to serve.
+    pub(super) fn sides(&self) -> impl Iterator<Item = Side<'a>> + use<'a> {
+        let app = self.app;
+        let settled = self.running().filter(|(_, r)| app.is_canary(r) && self.is_settled(r)).count() as u32;
+        let wanted = Side {
+            version: app.app.version,
+            want: app.want().saturating_sub(settled.min(app.gives_way())),
+            spec: app.spec(),
+            crash: app.app.crash.as_ref().filter(|crash| crash.version == app.app.version),
+        };
+        let canary = app.app.canary.as_ref().map(|canary| Side {
+            version: canary.version,
+            want: app.canary_want(),
+            spec: app.versions.get(&canary.version).map(|version| &version.spec),
+            crash: canary.crash.as_ref(),
+        });
+        [Some(wanted), canary].into_iter().flatten()
+    }
+
+    /// The replicas of a side that shall run.
+    pub(super) fn of(&self, side: &Side) -> impl Iterator<Item = (ReplicaId, &'a Replica)> + use<'a> {
+        let (app, version) = (self.app, side.version);
+        self.running().filter(move |(_, replica)| replica.version == version && app.is_wanted(replica))
+    }
+
+    /// How many of a side are ready, and how many of these have been so for long enough.
+    pub(super) fn ready(&self, side: &Side) -> (usize, usize) {
+        let ready = self.of(side).filter(|(_, replica)| replica.ready_ms.is_some());
+        ready
+            .fold((0, 0), |(ready, settled), (_, replica)| (ready + 1, settled + usize::from(self.is_settled(replica))))
     }
 
     pub(super) fn life(&self, id: &ReplicaId, replica: &Replica) -> Life<'a> {
@@ -141,11 +182,6 @@ impl<'a> View<'a> {
     /// Until when a replica that drains from now on may take.
     pub(super) fn drain_deadline(&self, replica: &Replica) -> UnixMs {
         self.now().saturating_add(self.spec_of(replica).map_or(0, |spec| spec.drain.timeout_ms))
-    }
-
-    /// How many replicas above the wanted count there may be.
-    pub(super) fn surge(&self) -> u32 {
-        self.app.spec().map_or(1, |spec| spec.deploy.surge.max(1))
     }
 
     pub(super) fn is_rolling(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The plan, in ordinary cases and whatever happens.
 
+mod canary;
 mod cases;
 mod properties;
 mod warm;

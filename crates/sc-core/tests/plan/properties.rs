@@ -8,6 +8,7 @@ use sc_core::{
     plan::{Addressing, Desired},
     records::{App, Intent, Rollout, Scale, key},
     routes,
+    spec::AppSpec,
     warm::WarmSpec,
 };
 
@@ -22,6 +23,9 @@ enum Event {
     CallsLost,
     TakeOver,
     Deploy(usize, Program, u32),
+    Canary(usize, Program, u32),
+    Promote(usize),
+    Withdraw(usize),
     Scale(usize, u32),
     SetMax(usize, u32),
     Warm(usize, u32, u64),
@@ -55,6 +59,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(CallsLost),
         1 => Just(TakeOver),
         3 => (0..3_usize, program(), 0..6_u32).prop_map(|(a, p, w)| Deploy(a, p, w)),
+        2 => (0..3_usize, program(), 1..10_u32).prop_map(|(a, p, s)| Canary(a, p, s)),
+        1 => (0..3_usize).prop_map(Promote),
+        1 => (0..3_usize).prop_map(Withdraw),
         3 => (0..3_usize, 0..8_u32).prop_map(|(a, w)| Scale(a, w)),
         1 => (0..3_usize, 1..8_u32).prop_map(|(a, m)| SetMax(a, m)),
         1 => (0..3_usize, 0..4_u32, prop_oneof![Just(20_000_u64), Just(86_400_000)]).prop_map(|(a, n, ms)| Warm(a, n, ms)),
@@ -83,6 +90,12 @@ fn nth(world: &World, n: usize) -> Option<ReplicaId> {
     world.containers.keys().nth(n % world.containers.len().max(1)).cloned()
 }
 
+fn version_of(n: usize) -> AppSpec {
+    let mut spec = spec((n != 2).then_some(80));
+    spec.routes = if n == 2 { Vec::new() } else { vec![route(&format!("{}.example", app(n)))] };
+    spec
+}
+
 fn set_run(world: &mut World, n: usize, run: Run) {
     if let Some(seen) = nth(world, n).and_then(|id| world.containers.get_mut(&id)) {
         seen.run = run;
@@ -107,9 +120,21 @@ fn happen(world: &mut World, event: &Event) {
             world.loses_calls = false;
         }
         Event::TakeOver => world.lead(),
+        Event::Canary(n, program, tenths) => {
+            let stable = |app: &sc_core::plan::DesiredApp| app.app.stable == Some(app.app.version) && !app.app.deleting;
+            if world.desired().apps.get(&app(n)).is_some_and(stable) {
+                world.canary(&app(n), version_of(n), &format!("{tenths}0%"), program);
+            }
+        }
+        Event::Promote(n) => {
+            if world.store.contains_key(&key::app(&app(n))) {
+                world.promote(&app(n));
+            }
+        }
+        Event::Withdraw(n) => edit(world, n, |app| app.canary = None),
         Event::Deploy(n, program, want) => {
-            let mut spec = spec((n != 2).then_some(80));
-            spec.routes = if n == 2 { Vec::new() } else { vec![route(&format!("{}.example", app(n)))] };
+            let spec = version_of(n);
+            edit(world, n, |app| app.canary = None);
             if !world.desired().apps.get(&app(n)).is_some_and(|app| app.app.deleting) {
                 world.deploy(&app(n), spec, want, program);
             }
@@ -182,14 +207,22 @@ fn assert_converged(world: &World) {
     let (desired, observed) = (world.desired(), world.observed());
     let mut replicas = 0;
     for (id, app) in &desired.apps {
-        let want = app.want() as usize;
+        let (count, canary) = (app.want() as usize, app.canary_want() as usize);
+        let want = count + canary - app.gives_way() as usize;
+        assert!(want <= count + app.surge() as usize && count <= want, "{id}: {want} for {count}");
+        assert_eq!(app.replicas.values().filter(|r| app.is_canary(r)).count(), canary, "{id}");
+        assert!(app.app.canary.as_ref().is_none_or(|canary| canary.up_ms.is_some() && canary.crash.is_none()), "{id}");
+        if let (Some(of), true, true) = (&app.app.canary, canary > 0, app.spec().unwrap().port.is_some()) {
+            let share = world.share(id, of.version);
+            assert!((share - f64::from(of.share.permille())).abs() < 1e-6, "{id}: {share} for {}", of.share);
+        }
         let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
         replicas += want + asleep;
         assert_eq!(app.replicas.len(), want + asleep, "{id}: {:#?}", app.replicas);
         let (size, max) = (app.app.scale.warm.size as usize, app.app.scale.max as usize);
         assert!(asleep <= size && asleep + want <= max.max(want), "{id}: {asleep} sleep");
         assert_eq!(world.ready(id), want, "{id}");
-        assert!(app.replicas.values().all(|replica| app.is_current(replica)), "{id}");
+        assert!(app.replicas.values().all(|replica| app.is_wanted(replica)), "{id}");
         let listens = app.spec().unwrap().port.is_some();
         assert_eq!(world.listed(id).len(), if listens { want } else { 0 }, "{id}");
         assert_eq!(app.published.as_ref().unwrap().routes, routes(&desired, &observed)[id]);
@@ -276,6 +309,64 @@ proptest! {
             }
         }
         prop_assert_eq!(world.app(&web).stable, Some(2));
+        prop_assert_eq!(world.get::<Scale>(&key::scale(&web)), scale);
+    }
+
+    /// Through a canary, changes of its share, and its end either way: never fewer ready replicas than wanted, in the
+    /// records and in any proxy's table, never more than the surge above, the canary never gets more than was asked but
+    /// while its share is lowered, and the count stays.
+    #[test]
+    fn a_canary_never_lacks_ready_replicas_nor_gets_more_than_its_share(
+        want in 1..9_u32,
+        surge in 1..4_u32,
+        shares in prop::collection::vec(1..999_u32, 1..4),
+        promoted in any::<bool>(),
+        ticks in prop::collection::vec(prop_oneof![Just(10_u64), Just(100), Just(1_000)], 1..40),
+        take_over in 0..60_usize,
+    ) {
+        let mut new = spec(Some(80));
+        new.deploy.surge = surge;
+        let (mut world, web) = (World::new(networks()), app(0));
+        world.deploy(&web, new.clone(), want, Program::Good);
+        world.converge(25, 20);
+        let scale: Scale = world.get(&key::scale(&web));
+        let mut ticks = ticks.into_iter().cycle();
+        let mut before = 0;
+        for (n, share) in shares.iter().map(Some).chain([None]).enumerate() {
+            let share = share.map(|permille| (*permille, format!("{}.{}%", permille / 10, permille % 10)));
+            let now = world.now;
+            match &share {
+                Some((_, text)) if n == 0 => drop(world.canary(&web, new.clone(), text, Program::Good)),
+                Some((_, text)) => edit(&mut world, 0, |app| {
+                    app.canary = Some(app.canary.as_ref().unwrap().with_share(text.parse().unwrap(), now));
+                }),
+                None if promoted => world.promote(&web),
+                None => edit(&mut world, 0, |app| app.canary = None),
+            }
+            for pass in 0..400 {
+                if pass == take_over {
+                    world.lead();
+                }
+                world.tick(ticks.next().unwrap());
+                let planned = world.pass(usize::MAX);
+                prop_assert!(world.ready(&web) >= want as usize, "{} are ready", world.ready(&web));
+                let listed = world.proxies["p1"].1.get(&web).map_or(0, |routes| routes.backends.len());
+                prop_assert!(listed >= want as usize, "a proxy knows only {}", listed);
+                let run = world.desired().apps[&web].replicas.values().filter(|r| r.intent == Intent::Run).count();
+                prop_assert!(run <= (want + surge) as usize);
+                if let Some((permille, _)) = &share {
+                    let got = world.share(&web, 2);
+                    prop_assert!(got <= f64::from((*permille).max(before)) + 1e-6, "{got} of {permille}, {before} before");
+                }
+                if planned == 0 && pass > 1 {
+                    break;
+                }
+            }
+            settle_down(&mut world);
+            assert_converged(&world);
+            before = share.map_or(0, |(permille, _)| permille);
+        }
+        prop_assert_eq!(world.app(&web).version, if promoted { 2 } else { 1 });
         prop_assert_eq!(world.get::<Scale>(&key::scale(&web)), scale);
     }
 

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sc_core::{
-    AppId, Name, ReplicaId, check,
+    AppId, Name, ReplicaId,
+    canary::Canary,
+    check,
     observed::{Exit, Node, Observed, Probed, ProxySeen, Run, Seen},
     plan,
     plan::{Action, Addressing, Desired, Effects, Plan},
@@ -161,6 +163,7 @@ impl World {
             restart: 0,
             next: desired.gone.get(id).map_or(1, |gone| gone.next),
             crash: None,
+            canary: None,
             created_ms: self.now,
             extra: Default::default(),
         };
@@ -169,6 +172,35 @@ impl World {
             Scale { v: 1, want, paused_until_ms: None, memory: serde_json::Value::Null, extra: Default::default() };
         self.put(&key::scale(id), &scale);
         version
+    }
+
+    /// What the API does for a deploy that is tried on a share of the requests first.
+    pub fn canary(&mut self, id: &AppId, spec: AppSpec, share: &str, program: Program) -> u64 {
+        let before = self.app(id);
+        let version = self.deploy(id, spec, 0, program);
+        let canary = Canary::new(version, share.parse().unwrap(), self.now);
+        self.put(&key::app(id), &App { canary: Some(canary), ..before });
+        version
+    }
+
+    /// What the API does to promote a canary.
+    pub fn promote(&mut self, id: &AppId) {
+        let rolling = Rollout::Rolling { since_ms: self.now, progress_ms: self.now };
+        self.edit::<App>(&key::app(id), |app| {
+            if let Some(canary) = app.canary.take() {
+                (app.version, app.rollout, app.crash) = (canary.version, rolling, canary.crash);
+            }
+        });
+    }
+
+    /// The share of the requests that the published routes give to a version, in thousandths.
+    pub fn share(&self, id: &AppId, version: u64) -> f64 {
+        let routes: AppRoutes = self.get(&key::routes(id));
+        let sum = |of: Option<u64>| -> f64 {
+            let backends = routes.backends.iter().filter(|b| of.is_none_or(|version| b.version == version));
+            backends.map(|backend| f64::from(backend.weight)).sum()
+        };
+        1_000.0 * sum(Some(version)) / sum(None)
     }
 
     pub fn scale(&mut self, id: &AppId, want: u32) {

@@ -82,6 +82,18 @@ impl Api {
     }
 }
 
+impl Api {
+    pub(super) async fn canary(self: Arc<Self>, call: Call) -> Answer {
+        let id = call.app()?;
+        let request = body::read(call.request.into_body()).await?;
+        accepted(commands::set_canary(&self.world, &id, &request).await?)
+    }
+
+    pub(super) async fn promote(&self, call: &Call) -> Answer {
+        accepted(commands::promote(&self.world, &call.app()?).await?)
+    }
+}
+
 /// The answer to a command: stored, and to be done (202), or so already (200).
 pub(super) fn accepted(accepted: Accepted) -> Answer {
     let status = if accepted.changed { StatusCode::ACCEPTED } else { StatusCode::OK };

@@ -118,6 +118,8 @@ impl Api {
             Op::Scale => self.scale(call).await,
             Op::StopApp | Op::StartApp | Op::RestartApp => self.lifecycle(&call).await,
             Op::Rollback => self.rollback(call).await,
+            Op::Canary => self.canary(call).await,
+            Op::Promote => self.promote(&call).await,
             Op::Versions => self.versions(&call),
             Op::Why => self.why(&call).await,
             Op::Logs => self.logs(&call).await,

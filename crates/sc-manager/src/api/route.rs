@@ -33,6 +33,10 @@ pub enum Op {
     RestartApp,
     /// Goes back to an earlier version.
     Rollback,
+    /// Another share for the version on trial.
+    Canary,
+    /// Makes the version on trial the wanted one.
+    Promote,
     /// The stored versions.
     Versions,
     /// Why so many.
@@ -113,6 +117,8 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/v1/apps/{app}/start", Op::StartApp),
     route(Method::POST, "/v1/apps/{app}/restart", Op::RestartApp),
     route(Method::POST, "/v1/apps/{app}/rollback", Op::Rollback),
+    route(Method::POST, "/v1/apps/{app}/canary", Op::Canary),
+    route(Method::POST, "/v1/apps/{app}/promote", Op::Promote),
     route(Method::GET, "/v1/apps/{app}/versions", Op::Versions),
     route(Method::GET, "/v1/apps/{app}/why", Op::Why),
     route(Method::GET, "/v1/apps/{app}/logs", Op::Logs),

@@ -6,12 +6,13 @@ use sc_api::{
 };
 use sc_core::{
     AppId,
+    canary::{Canary, Share},
     plan::{Desired, DesiredApp},
     records::{App, Rollout, Scale, UnixMs, Version, key},
     spec::ScaleSpec,
 };
 
-use super::{Draft, claims, command, scale::check_scale};
+use super::{Draft, canary, claims, command, scale::check_scale};
 use crate::{outside, problem, world::World};
 
 /// Makes or changes an app.
@@ -75,6 +76,7 @@ fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs
         restart: 0,
         next: desired.gone.get(id).map_or(1, |gone| gone.next),
         crash: None,
+        canary: None,
         created_ms: now,
         extra: Default::default(),
     };
@@ -104,18 +106,89 @@ fn change(
             format!("`sc deploy` changes it, `sc rm {id}` removes it"),
         ));
     }
+    let trial = app.app.canary.as_ref();
+    if let Some(share) = request.canary.filter(|_| app.app.stable.is_some()) {
+        return on_trial(desired, id, app, request, share, (cap, now));
+    }
+    if trial.is_some_and(|canary| app.versions.get(&canary.version).is_some_and(|v| v.spec == request.spec)) {
+        let (mut draft, mut record) = canary::promoted(id, app, now)?;
+        record.stopped = false;
+        bounds(&mut draft, desired, id, app, &mut record, (request, cap))?;
+        draft.put(desired, key::app(id), &record);
+        return Ok(draft);
+    }
     let same = app.spec() == Some(&request.spec);
     let latest = app.versions.keys().next_back().copied().unwrap_or(0).max(app.app.version);
     let number = if same { app.app.version } else { latest + 1 };
     let mut draft = Draft::new(id, number);
-    let mut record = App { stopped: false, version: number, ..app.app.clone() };
+    let mut record = App { stopped: false, version: number, canary: None, ..app.app.clone() };
     if !same {
         claims::claim(&mut draft, desired, id, &request.spec.routes)?;
         draft.put(desired, key::version(id, number), &version(request, now));
         record.rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
         record.crash = None;
         draft.told = Some(("version", format!("{id}: version {number} is wanted")));
+    } else if let Some(trial) = trial {
+        record.rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
+        draft.told = Some(("canary_withdrawn", canary::withdrawn(id, trial.version)));
     }
+    bounds(&mut draft, desired, id, app, &mut record, (request, cap))?;
+    if record != app.app {
+        draft.put(desired, key::app(id), &record);
+    }
+    Ok(draft)
+}
+
+/// A version that gets a share of the requests beside the wanted one.
+fn on_trial(
+    desired: &Desired,
+    id: &AppId,
+    app: &DesiredApp,
+    request: &Deploy,
+    share: Share,
+    (cap, now): (u32, UnixMs),
+) -> Result<Draft, Problem> {
+    let known = app
+        .app
+        .canary
+        .as_ref()
+        .filter(|canary| app.versions.get(&canary.version).is_some_and(|version| version.spec == request.spec));
+    let latest = app.versions.keys().next_back().copied().unwrap_or(0).max(app.app.version);
+    let same = app.spec() == Some(&request.spec);
+    let number = known.map_or(if same { app.app.version } else { latest + 1 }, |canary| canary.version);
+    let mut draft = Draft::new(id, number);
+    let mut record = App { stopped: false, ..app.app.clone() };
+    match known {
+        Some(canary) if canary.share == share => {}
+        Some(canary) => {
+            record.canary = Some(canary.with_share(share, now));
+            draft.told = Some(("canary", canary::told(id, number, share)));
+        }
+        None if same => {}
+        None => {
+            canary::check(id, app, &request.spec)?;
+            claims::claim(&mut draft, desired, id, &request.spec.routes)?;
+            draft.put(desired, key::version(id, number), &version(request, now));
+            (record.canary, record.rollout) = (Some(Canary::new(number, share, now)), Rollout::Settled);
+            draft.told = Some(("canary", canary::told(id, number, share)));
+        }
+    }
+    bounds(&mut draft, desired, id, app, &mut record, (request, cap))?;
+    if record != app.app {
+        draft.put(desired, key::app(id), &record);
+    }
+    Ok(draft)
+}
+
+/// The bounds of the count that a request gives; the count itself stays, as far as it lies within.
+fn bounds(
+    draft: &mut Draft,
+    desired: &Desired,
+    id: &AppId,
+    app: &DesiredApp,
+    record: &mut App,
+    (request, cap): (&Deploy, u32),
+) -> Result<(), Problem> {
     if let Some(scale) = &request.scale {
         record.scale = scale.clone();
     }
@@ -124,10 +197,7 @@ fn change(
     if want != app.scale.want {
         draft.put(desired, key::scale(id), &Scale { want, ..app.scale.clone() });
     }
-    if record != app.app {
-        draft.put(desired, key::app(id), &record);
-    }
-    Ok(draft)
+    Ok(())
 }
 
 fn version(request: &Deploy, now: UnixMs) -> Version {

@@ -10,7 +10,7 @@ use sc_core::{
     records::{App, Rollout, UnixMs, key},
 };
 
-use super::{Draft, claims, command};
+use super::{Draft, canary, claims, command};
 use crate::{problem, world::World};
 
 /// Keeps everything of an app and runs nothing of it.
@@ -56,20 +56,29 @@ pub async fn remove(world: &World, id: &AppId) -> Result<Accepted, Problem> {
     .await
 }
 
-/// Makes an earlier version the wanted one again. The version keeps its number.
+/// Makes an earlier version the wanted one again. The version keeps its number. What is on trial is withdrawn; if no
+/// version is named, that is all.
 ///
 /// # Errors
 /// When there is none to go back to, one of its routes belongs to another app by now, or as [`stop`].
 pub async fn rollback(world: &World, id: &AppId, request: &Rollback) -> Result<Accepted, Problem> {
     command(world, |desired, now| {
         let app = super::app(desired, id)?;
-        let version = target(id, app, request)?;
-        if version == app.app.version {
+        let on_trial = app.app.canary.as_ref().map(|canary| canary.version);
+        let version = match (on_trial, request.version) {
+            (Some(_), None) => app.app.version,
+            _ => target(id, app, request)?,
+        };
+        if version == app.app.version && on_trial.is_none() {
             return Ok(Draft::new(id, version));
         }
         let rollout = Rollout::Rolling { since_ms: now, progress_ms: now };
-        let record = App { version, rollout, crash: None, ..app.app.clone() };
-        let told = ("rollback", format!("{id}: back from version {} to {version}", app.app.version));
+        let crash = app.app.crash.clone().filter(|_| version == app.app.version);
+        let record = App { version, rollout, crash, canary: None, ..app.app.clone() };
+        let told = match on_trial.filter(|_| version == app.app.version) {
+            Some(on_trial) => ("canary_withdrawn", canary::withdrawn(id, on_trial)),
+            None => ("rollback", format!("{id}: back from version {} to {version}", app.app.version)),
+        };
         let mut draft = draft(desired, id, app, &record, told);
         draft.version = version;
         let routes = &app.versions[&version].spec.routes;

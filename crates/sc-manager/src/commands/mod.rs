@@ -1,11 +1,13 @@
 //! What users ask for. A command is only a compare-and-set commit to the store, by whichever manager was asked; it is
 //! answered once that is made, and the reconciler does the rest. So an accepted command survives any crash.
 
+mod canary;
 mod claims;
 mod deploy;
 mod lifecycle;
 mod scale;
 
+pub use canary::{promote, set_canary};
 pub use deploy::deploy;
 pub use lifecycle::{remove, restart, restart_replica, rollback, start, stop, stop_replica};
 use sc_api::{Problem, types::Accepted};

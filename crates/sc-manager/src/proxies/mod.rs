@@ -253,6 +253,8 @@ fn in_flight(frame: &Frame) -> BTreeMap<ReplicaId, u64> {
 pub struct Facts {
     /// Replicas that are ready.
     pub ready: u32,
+    /// They are of more than one version.
+    pub mixed: bool,
     /// CPU in use by them together.
     pub cpu: Option<f64>,
     /// Their CPU limit together.

@@ -97,6 +97,7 @@ impl Samples {
             sample.at_ms = now;
             sample.complete = complete;
             sample.ready = facts.ready;
+            sample.mixed = facts.mixed;
             sample.cpu = facts.cpu;
             sample.cpu_limit = facts.cpu_limit;
             sample.cpu_replicas = facts.cpu_replicas;

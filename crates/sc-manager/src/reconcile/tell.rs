@@ -36,7 +36,8 @@ fn words(action: &Action, why: &str) -> Option<(Level, &'static str, String)> {
         A::Pause(replica) => (Info, "paused", of(replica, "is paused")),
         A::Wake(replica) => (Info, "woken", of(replica, "is woken")),
         A::Forget(replica) => (Info, "gone", of(replica, "is gone")),
-        A::Recovered(app) => (Info, "recovered", of(app, "is well again")),
+        A::Recovered { app, version } => (Info, "recovered", of(app, &format!("version {version} is well again"))),
+        A::CanaryUp(app) => (Info, "canary_up", of(app, "has its canary up")),
         A::Roll(app) => (Info, "rolling", of(app, "is being rolled out")),
         A::Settle { app, version } => (Info, "deployed", of(app, &format!("runs version {version}"))),
         A::RollBack { app, failed, to, cause } => {

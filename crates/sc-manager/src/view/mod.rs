@@ -37,6 +37,7 @@ pub fn app_view(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) 
         have: running().filter(|replica| replica.seen_ms.is_some()).count() as u32,
         ready: running().filter(|replica| replica.ready_ms.is_some()).count() as u32,
         rollout: app.app.rollout.clone(),
+        canary: app.app.canary.clone(),
         stopped: app.app.stopped,
         deleting: app.app.deleting,
         converged,
@@ -52,11 +53,13 @@ pub fn app_view(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) 
 
 /// An app's stored versions, oldest first.
 pub fn versions(app: &DesiredApp) -> Vec<VersionView> {
-    let mark = |n: u64| match &app.app.rollout {
-        _ if n == app.app.version => "wanted",
-        _ if Some(n) == app.app.stable => "stable",
-        Rollout::RolledBack { failed, .. } if *failed == n => "failed",
-        _ => "",
+    let canary = app.app.canary.as_ref();
+    let mark = |n: u64| match (&app.app.rollout, canary.filter(|canary| canary.version == n)) {
+        _ if n == app.app.version => "wanted".to_owned(),
+        _ if Some(n) == app.app.stable => "stable".to_owned(),
+        (_, Some(canary)) => format!("canary {}", canary.share),
+        (Rollout::RolledBack { failed, .. }, None) if *failed == n => "failed".to_owned(),
+        _ => String::new(),
     };
     let versions = app.versions.iter();
     let view = |(n, version): (&u64, &sc_core::records::Version)| VersionView {
@@ -64,7 +67,7 @@ pub fn versions(app: &DesiredApp) -> Vec<VersionView> {
         spec: version.spec.clone(),
         created_ms: version.created_ms,
         note: version.note.clone(),
-        mark: mark(*n).to_owned(),
+        mark: mark(*n),
     };
     versions.map(view).collect()
 }

@@ -89,9 +89,17 @@ fn running(
         Some(Run::Created) => (by_record, "made, not started yet".to_owned()),
         None if replica.seen_ms.is_none() => (by_record, format!("waiting for {}", world.engine.describe())),
         None => (by_record, "the engine has it no more".to_owned()),
-        Some(Run::Running { .. }) if replica.ready_ms.is_some() => (by_record, String::new()),
+        Some(Run::Running { .. }) if replica.ready_ms.is_some() => (by_record, canary(world, id, replica)),
         Some(Run::Running { .. }) => (by_record, probe(observed, id)),
     }
+}
+
+/// That it is of a version on trial.
+fn canary(world: &World, id: &ReplicaId, replica: &Replica) -> String {
+    let desired = world.desired();
+    let canary = desired.as_ref().and_then(|desired| desired.apps.get(&id.app)?.app.canary.as_ref());
+    let canary = canary.filter(|canary| canary.version == replica.version);
+    canary.map_or_else(String::new, |canary| format!("canary: its version gets {} of the requests", canary.share))
 }
 
 fn probe(observed: &Observed, id: &ReplicaId) -> String {

@@ -27,7 +27,10 @@ fn remark(id: &AppId, app: &DesiredApp) -> String {
     match &app.app.rollout {
         _ if app.app.stopped => format!("stopped: `sc start {id}` runs it again"),
         Rollout::RolledBack { failed, cause, .. } => format!("version {failed} failed and was rolled back: {cause}"),
-        _ => String::new(),
+        _ => app.app.canary.as_ref().map_or_else(String::new, |canary| {
+            let (version, share) = (canary.version, canary.share);
+            format!("version {version} gets {share} of the requests: `sc promote {id}` or `sc rollback {id}` ends that")
+        }),
     }
 }
 
@@ -53,7 +56,8 @@ fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> 
     if let Rollout::Failed { cause, .. } = &app.app.rollout {
         return Some(format!("it does not come up: {cause}"));
     }
-    if let Some(crash) = app.app.crash.as_ref().filter(|crash| crash.until_ms > world.now_ms()) {
+    let crashes = app.app.crash.iter().chain(app.app.canary.iter().filter_map(|canary| canary.crash.as_ref()));
+    if let Some(crash) = { crashes }.find(|crash| crash.until_ms > world.now_ms()) {
         let seconds = (crash.until_ms - world.now_ms()).div_ceil(1_000);
         return Some(format!("{} failed in a row, next start in {seconds} s; the last: {}", crash.count, crash.last));
     }
@@ -61,25 +65,33 @@ fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> 
     if let Some((n, replica)) = running().find(|(_, replica)| replica.ready_ms.is_none()) {
         return Some(format!("waiting for {}", describe(*n, replica)));
     }
-    let current = running().filter(|(_, replica)| app.is_current(replica)).count() as u32;
-    if current < app.want() {
-        if let Some(lack) = lack_of_addresses(desired, &world.observed(), id) {
-            return Some(format!("{current} of {} replicas run: {lack}", app.want()));
+    let run = |canary: bool| {
+        running().filter(|(_, r)| if canary { app.is_canary(r) } else { app.is_current(r) }).count() as u32
+    };
+    for (current, want) in [(run(false), app.want() - app.gives_way()), (run(true), app.canary_want())] {
+        if current < want {
+            if let Some(lack) = lack_of_addresses(desired, &world.observed(), id) {
+                return Some(format!("{current} of {want} replicas run: {lack}"));
+            }
+            let leader = if world.fence().is_some() { "" } else { " (by the leading manager)" };
+            return Some(format!("{current} of {want} replicas run; the next is about to start{leader}"));
         }
-        let leader = if world.fence().is_some() { "" } else { " (by the leading manager)" };
-        return Some(format!("{} of {} replicas run; the next is about to start{leader}", current, app.want()));
     }
-    if let Some((n, replica)) = running().find(|(_, replica)| !app.is_current(replica)) {
+    if let Some((n, replica)) = running().find(|(_, replica)| !app.is_wanted(replica)) {
         return Some(format!("{} is about to be replaced (version {})", ReplicaId::new(id, *n), replica.version));
     }
-    if current > app.want() {
-        return Some(format!("{current} replicas run, {} are wanted", app.want()));
+    let (current, want) = (run(false) + run(true), app.want() - app.gives_way() + app.canary_want());
+    if current > want {
+        return Some(format!("{current} replicas run, {want} are wanted"));
     }
     if let Some((n, replica)) = leaving {
         return Some(format!("waiting for {}", describe(*n, replica)));
     }
     if matches!(app.app.rollout, Rollout::Rolling { .. }) {
         return Some("the rollout is about to be completed".to_owned());
+    }
+    if app.app.canary.as_ref().is_some_and(|canary| canary.up_ms.is_none()) {
+        return Some("the canary is about to be up".to_owned());
     }
     unpublished(world, desired, app)
 }

@@ -291,7 +291,14 @@ pub fn spec(host: &str, mark: &str) -> AppSpec {
 
 pub fn deploy(spec: AppSpec, replicas: u32) -> Deploy {
     let bounds = ScaleSpec { min: 0, max: 10, ..ScaleSpec::default() };
-    Deploy { spec, scale: Some(bounds), replicas: Some(replicas), note: String::new(), create_only: false }
+    Deploy {
+        spec,
+        scale: Some(bounds),
+        replicas: Some(replicas),
+        note: String::new(),
+        create_only: false,
+        canary: None,
+    }
 }
 
 impl Manager {

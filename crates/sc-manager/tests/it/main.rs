@@ -7,6 +7,7 @@ mod api_full;
 mod api_limits;
 mod api_streams;
 mod cluster;
+mod loop_canary;
 mod loop_drain;
 mod loop_faults;
 mod loop_lead;

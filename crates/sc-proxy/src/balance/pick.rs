@@ -37,13 +37,28 @@ pub fn pick(n: usize, even: bool, dice: (u32, u32), candidate: impl Fn(usize) ->
     }
 }
 
+/// Draws one of some groups, each with a probability by its weight.
+pub fn draw(weights: impl Iterator<Item = u64> + Clone, dice: u32) -> Option<usize> {
+    let mut left = scale(dice, weights.clone().sum());
+    { weights }.position(|weight| {
+        let drawn = left < weight;
+        left = left.saturating_sub(weight);
+        drawn
+    })
+}
+
+/// The die of a turn: steps of the golden ratio round the circle, so that each prefix of the turns is spread over it
+/// evenly.
+pub fn die_of_turn(turn: u32) -> u32 {
+    turn.wrapping_mul(0x9e37_79b9)
+}
+
 /// Chooses one after the other, by weight: the `turn`th request's backend, or the next one that may be chosen.
 pub fn pick_in_turn(n: usize, even: bool, turn: u32, candidate: impl Fn(usize) -> Candidate) -> Option<usize> {
     if n == 0 {
         return None;
     }
-    // Steps of the golden ratio round the circle of weights: each prefix of the turns is spread over it evenly.
-    let spread = || draw_by_weight(n, turn.wrapping_mul(0x9e37_79b9), &candidate);
+    let spread = || draw_by_weight(n, die_of_turn(turn), &candidate);
     let first = if even { turn as usize % n } else { spread() };
     (0..n).map(|i| (first + i) % n).find(|i| candidate(*i).serves()).or_else(|| least(n, first, &candidate))
 }

@@ -246,6 +246,7 @@ mod tests {
             backends: vec![],
             traffic: Default::default(),
             stopped,
+            by_version: false,
             extra: Default::default(),
         }
     }

@@ -1,8 +1,11 @@
 //! One app: as the table has it ([`App`]) and as it lives on from table to table ([`AppLive`]).
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering::*},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::*},
+    },
 };
 
 use sc_core::{
@@ -15,12 +18,12 @@ use super::{Backend, Hop, queue::Queue};
 use crate::{
     balance::{
         health::{self, Standing},
-        pick::{Candidate, median, pick, pick_in_turn, pick_least, warming},
+        pick::{Candidate, die_of_turn, draw, median, pick, pick_in_turn, pick_least, warming},
     },
     counters::{Block, Buckets},
     rate::Limiter,
     rules::Rules,
-    sticky::{Sticky, Tag},
+    sticky::{Mark, Stay, Sticky, Tag},
 };
 
 /// Names of the counters in an app's block.
@@ -71,6 +74,8 @@ pub struct App {
     pub picking: Picking,
     /// All members have the same weight.
     pub even: bool,
+    /// By version, where each has its share of the requests; else none.
+    pub versions: Vec<Version>,
     /// What lives on.
     pub live: Arc<AppLive>,
 }
@@ -97,6 +102,37 @@ impl Picking {
     }
 }
 
+/// The members of one version, where it has a share of the requests: first the version is drawn, then one of them chosen.
+#[derive(Debug)]
+pub struct Version {
+    /// What cookies call it.
+    pub mark: Mark,
+    /// Its share, relative to the others'.
+    pub weight: u64,
+    /// Their places in [`App::members`].
+    pub members: Vec<usize>,
+    /// They have the same weight.
+    pub even: bool,
+    /// Counts the choices of one after the other.
+    turn: AtomicU32,
+}
+
+impl Version {
+    /// The versions of these members.
+    pub(super) fn all(app: &AppId, members: &[Member]) -> Vec<Self> {
+        let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        members.iter().enumerate().for_each(|(at, member)| places.entry(member.version).or_default().push(at));
+        let version = |(version, places): (u64, Vec<usize>)| Self {
+            mark: Mark::of(app, version),
+            weight: places.iter().map(|at| u64::from(members[*at].weight)).sum(),
+            even: places.windows(2).all(|pair| members[pair[0]].weight == members[pair[1]].weight),
+            members: places,
+            turn: AtomicU32::new(0),
+        };
+        places.into_iter().map(version).collect()
+    }
+}
+
 /// A backend in one table.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -115,8 +151,8 @@ pub struct Ask<'a> {
     pub tried: &'a [u64],
     /// It can be sent again elsewhere, so that it may be the one that tries an ejected backend.
     pub repeatable: bool,
-    /// The member it goes to if that may be.
-    pub preferred: Option<Tag>,
+    /// The member it goes to if that may be, else one of that version.
+    pub preferred: Option<Stay>,
 }
 
 /// What came of looking for a backend.
@@ -144,10 +180,12 @@ impl App {
         if let Some(choice) = self.preferred(ask, now).and_then(|at| self.take(at, ask, now)) {
             return choice;
         }
+        let version = self.version(ask, &mut dice);
         // Each round but the last lost a race for a place or a trial against another thread.
         for _ in 0..4 {
             let view = |i| self.candidate(i, ask, limit, now);
-            let Some(at) = self.pick(&mut dice, view) else { break };
+            let of_version = version.and_then(|version| self.pick_of(version, &mut dice, view));
+            let Some(at) = of_version.or_else(|| self.pick(&mut dice, view)) else { break };
             if let Some(choice) = self.take(at, ask, now) {
                 return choice;
             }
@@ -161,9 +199,15 @@ impl App {
 
     /// The preferred member, if requests may go there but for want of room.
     pub fn preferred(&self, ask: Ask<'_>, now: u64) -> Option<usize> {
-        let tag = ask.preferred?;
+        let tag = ask.preferred?.replica;
         let at = self.members.iter().position(|member| member.backend.tag == tag)?;
         self.candidate(at, ask, None, now).eligible.then_some(at)
+    }
+
+    /// What cookies call a member's version, where versions have shares.
+    pub fn mark_of(&self, replica: Tag) -> Option<Mark> {
+        let has = |version: &&Version| version.members.iter().any(|at| self.members[*at].backend.tag == replica);
+        self.versions.iter().find(has).map(|version| version.mark)
     }
 
     /// Takes a place with a member, unless another thread was faster.
@@ -182,10 +226,47 @@ impl App {
         None
     }
 
+    /// The version that a request is for, where versions have shares: its client's while that is there, else one drawn.
+    fn version(&self, ask: Ask<'_>, dice: &mut impl FnMut() -> u32) -> Option<&Version> {
+        if self.versions.is_empty() {
+            return None;
+        }
+        let known = ask.preferred.and_then(|stay| stay.version);
+        let known = known.and_then(|mark| self.versions.iter().find(|version| version.mark == mark));
+        let drawn = || {
+            let die = if self.picking == Picking::InTurn { die_of_turn(self.live.next_turn()) } else { dice() };
+            self.versions.get(draw(self.versions.iter().map(|version| version.weight), die)?)
+        };
+        known.or_else(drawn)
+    }
+
     fn pick(&self, dice: &mut impl FnMut() -> u32, view: impl Fn(usize) -> Candidate) -> Option<usize> {
-        let (n, even) = (self.members.len(), self.even && self.traffic.slow_start_ms == 0);
+        self.pick_among(self.members.len(), self.even, &self.live.turn, dice, view)
+    }
+
+    /// One of a version's members, if any of them may be chosen.
+    fn pick_of(
+        &self,
+        version: &Version,
+        dice: &mut impl FnMut() -> u32,
+        view: impl Fn(usize) -> Candidate,
+    ) -> Option<usize> {
+        let view = |i: usize| view(version.members[i]);
+        let i = self.pick_among(version.members.len(), version.even, &version.turn, dice, view)?;
+        version.members.get(i).copied()
+    }
+
+    fn pick_among(
+        &self,
+        n: usize,
+        even: bool,
+        turn: &AtomicU32,
+        dice: &mut impl FnMut() -> u32,
+        view: impl Fn(usize) -> Candidate,
+    ) -> Option<usize> {
+        let even = even && self.traffic.slow_start_ms == 0;
         match self.picking {
-            Picking::InTurn => pick_in_turn(n, even, self.live.next_turn(), view),
+            Picking::InTurn => pick_in_turn(n, even, turn.fetch_add(1, Relaxed), view),
             Picking::OfTwo => pick(n, even, (dice(), dice()), view),
             Picking::Least => pick_least(n, dice(), view),
         }

@@ -5,8 +5,10 @@ mod backend;
 mod hop;
 mod queue;
 mod registry;
+#[cfg(test)]
+mod shares;
 
-pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Picking, Slot as AppSlot};
+pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Picking, Slot as AppSlot, Version};
 pub use backend::{Backend, Slot as BackendSlot, class_of};
 pub use hop::Hop;
 pub use queue::Ticket;

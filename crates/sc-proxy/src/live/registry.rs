@@ -13,7 +13,7 @@ use sc_core::{
     spec::{Protocol, Traffic},
 };
 
-use super::{App, AppLive, Backend, Hop, Member, Picking, Table};
+use super::{App, AppLive, Backend, Hop, Member, Picking, Table, Version};
 use crate::{
     rate::Limiter,
     rules::Rules,
@@ -85,6 +85,7 @@ impl Registry {
             limiter,
             picking: Picking::new(&routes.traffic, &routes.routes),
             hop: Hop::new(routes, before.map(|before| &**before)),
+            versions: if routes.by_version { Version::all(&routes.app, &members) } else { Vec::new() },
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
             live: self.live(&routes.app, now),
@@ -158,6 +159,7 @@ impl App {
         };
         Arc::ptr_eq(&self.live, &other.live)
             && (&self.routes, &self.traffic, self.stopped) == (&other.routes, &other.traffic, other.stopped)
+            && self.versions.is_empty() == other.versions.is_empty()
             && self.members.len() == other.members.len()
             && self.members.iter().zip(&other.members).all(same)
     }
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
     use crate::{
         live::{Ask, Choice},
-        sticky::Tag,
+        sticky::{Stay, Tag},
     };
 
     fn routes(name: &str, replicas: &[u64]) -> BTreeMap<AppId, Arc<AppRoutes>> {
@@ -190,6 +192,7 @@ mod tests {
             backends,
             traffic,
             stopped: false,
+            by_version: false,
             extra: Default::default(),
         };
         BTreeMap::from([(app, Arc::new(routes))])
@@ -273,7 +276,7 @@ mod tests {
             let (mut registry, now) = (Registry::new(1), Instant::now());
             let mut table = Table::default();
             let tag = Tag::of(&format!("web-{mine}").parse().unwrap());
-            let ask = Ask { preferred: Some(tag), ..Ask::default() };
+            let ask = Ask { preferred: Some(Stay { replica: tag, version: None }), ..Ask::default() };
             for replicas in tables {
                 let replicas: Vec<u64> = replicas.into_iter().collect();
                 (table, _) = registry.table(&routes("web", &replicas), &table, now);

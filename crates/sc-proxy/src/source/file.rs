@@ -202,7 +202,16 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let protocol = said.protocol.unwrap_or_default();
         let (traffic, extra) = (said.traffic.unwrap_or_default().into(), Default::default());
         let traffic = Traffic { protocol, ..traffic };
-        parsed.apps.push(AppRoutes { v: 1, app, routes: said.routes, backends, traffic, stopped: false, extra });
+        parsed.apps.push(AppRoutes {
+            v: 1,
+            app,
+            routes: said.routes,
+            backends,
+            traffic,
+            stopped: false,
+            by_version: false,
+            extra,
+        });
     }
     Ok(parsed)
 }

@@ -18,6 +18,7 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
         backends: vec![],
         traffic: Traffic::default(),
         stopped: false,
+        by_version: false,
         extra: Default::default(),
     }
 }

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     headers::is_idempotent,
     live::{App, AppSlot, Ask, Choice, Hop, Ticket},
-    sticky::Tag,
+    sticky::Stay,
 };
 
 /// How often one request is sent at most.
@@ -56,7 +56,7 @@ pub(super) struct Attempts<'a> {
     started: Instant,
     ticket: Option<Ticket>,
     /// The backend that the client stays with if that may be.
-    preferred: Option<Tag>,
+    preferred: Option<Stay>,
     /// What the request's body may not exceed.
     bounds: Bounds,
     /// What was wrong with its body.
@@ -101,7 +101,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The same for a client that stays with a backend.
-    pub(super) fn preferring(self, preferred: Option<Tag>) -> Self {
+    pub(super) fn preferring(self, preferred: Option<Stay>) -> Self {
         Self { preferred, ..self }
     }
 
@@ -111,14 +111,17 @@ impl<'a> Attempts<'a> {
     }
 
     /// Whom the client stays with from now on, if that is another than before.
-    pub(super) fn moved_to(&self, exchange: &Exchange) -> Option<Tag> {
-        let tag = exchange.upstream.backend.tag;
-        if self.preferred == Some(tag) {
-            return None;
-        }
-        let table = self.worker.table();
+    pub(super) fn moved_to(&self, exchange: &Exchange) -> Option<Stay> {
+        let (replica, table) = (exchange.upstream.backend.tag, self.worker.table());
+        let app = self.app.of(&table);
+        let stay = Stay { replica, version: app.and_then(|app| app.mark_of(replica)) };
         let only_full = |app: &App| app.preferred(self.ask(false), self.worker.millis()).is_some();
-        (!self.app.of(&table).is_some_and(|app| only_full(app))).then_some(tag)
+        let keeps = self.preferred.is_some_and(|before| match before.replica == replica {
+            // A cookie from a time when versions had no shares gets its version.
+            true => stay.version.is_none() || before.version == stay.version,
+            false => app.is_some_and(|app| only_full(app)),
+        });
+        (!keeps).then_some(stay)
     }
 
     /// Sends the request until there is an answer, or a reason why there is none.

@@ -340,7 +340,7 @@ impl Chaos {
 
     fn command(&mut self, app: &AppId) -> Command {
         let exists = self.watchdog.desired().apps.contains_key(app);
-        let kind = if exists { self.dice.below(23) } else { 0 };
+        let kind = if exists { self.dice.below(28) } else { 0 };
         match kind {
             0..4 => self.deploy(app, !exists),
             4..9 => Command::Scale(self.dice.between(0, 6) as u32),
@@ -348,6 +348,9 @@ impl Chaos {
             11..14 => Command::Start,
             14 => Command::Restart,
             15 => Command::Remove,
+            23..25 => Command::Share(self.dice.between(1, 99) as u8),
+            25..27 => Command::Promote,
+            27 => Command::RollBack,
             16..19 => Command::Warm(self.dice.between(0, 3) as u32),
             _ => {
                 let all: Vec<ReplicaId> = self.ground.fake.containers().into_keys().filter(|r| r.app == *app).collect();
@@ -365,7 +368,8 @@ impl Chaos {
         // One app scales by itself.
         let auto = new && app.name.as_str() == "api";
         let replicas = self.dice.between(1, 4) as u32;
-        Command::Deploy { mark: self.deploys, behaves: behaves.to_owned(), replicas, auto }
+        let canary = (!new && self.dice.chance(400)).then(|| self.dice.between(1, 99) as u8);
+        Command::Deploy { mark: self.deploys, behaves: behaves.to_owned(), replicas, auto, canary }
     }
 
     /// All faults end.
@@ -419,7 +423,7 @@ impl Chaos {
             let failed = self.ground.fleet.0.iter().flat_map(|proxy| proxy.outcome().0);
             failed.for_each(|text| self.trace.violation(&format!("a request failed: {text}")));
         }
-        let sound = |app: &DesiredApp| app.spec().is_some_and(users::is_sound) && app.app.rollout == Rollout::Settled;
+        let sound = |app: &DesiredApp| users::all_sound(app) && app.app.rollout == Rollout::Settled;
         // An app that scales by itself lets replicas sleep only for moments, also after its scaler was turned off.
         let dozes = |app: &DesiredApp| app.app.scale.warm.for_ms < WarmSpec::default().for_ms;
         let restless = desired.apps.values().any(|app| app.app.scale.auto || dozes(app) || !sound(app));

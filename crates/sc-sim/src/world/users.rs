@@ -11,11 +11,12 @@ use std::{
 
 use sc_api::{
     Problem,
-    types::{Accepted, Deploy, SetScale},
+    types::{Accepted, Deploy, Rollback, SetCanary, SetScale},
 };
 use sc_core::{
     AppId, ReplicaId,
-    plan::Desired,
+    canary::Share,
+    plan::{Desired, DesiredApp},
     spec::{AppSpec, ScaleSpec},
     warm::WarmSpec,
 };
@@ -39,7 +40,15 @@ pub enum Command {
         replicas: u32,
         /// Let the scaler decide.
         auto: bool,
+        /// Try it on this share of the requests, in percent.
+        canary: Option<u8>,
     },
+    /// Another share for what is on trial, in percent.
+    Share(u8),
+    /// Roll out what is on trial.
+    Promote,
+    /// Back to the version before, or withdraw what is on trial.
+    RollBack,
     /// So many replicas.
     Scale(u32),
     /// So many may sleep.
@@ -70,6 +79,10 @@ struct Belief {
     mark: BTreeSet<u64>,
     /// Deploys that do not behave: the app may have gone back from them.
     unsound: BTreeSet<u64>,
+    /// What may be on trial.
+    trial: BTreeSet<Option<u64>>,
+    /// All that was ever deployed of it.
+    seen: BTreeSet<u64>,
     auto: bool,
 }
 
@@ -102,13 +115,14 @@ impl From<Result<Accepted, Problem>> for Answer {
 pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
     let one = |n: &u64| ReplicaId::new(app, *n);
     match command {
-        Command::Deploy { mark, behaves, replicas, auto } => {
+        Command::Deploy { mark, behaves, replicas, auto, canary } => {
             let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None };
             let bounds = ScaleSpec { min: 1, max: 5, auto: true, hold_down_ms: 5_000, warm, ..Default::default() };
             let scale = auto.then_some(bounds);
             let replicas = (!auto).then_some(*replicas);
             let spec = spec(app, *mark, behaves);
-            let request = Deploy { spec, scale, replicas, note: String::new(), create_only: false };
+            let canary = canary.as_ref().map(share);
+            let request = Deploy { spec, scale, replicas, note: String::new(), create_only: false, canary };
             commands::deploy(world, app, &request).await
         }
         Command::Scale(n) => {
@@ -119,6 +133,9 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
             let request = SetScale { warm: Some(*n), ..SetScale::default() };
             commands::set_scale(world, app, &request).await
         }
+        Command::Share(percent) => commands::set_canary(world, app, &SetCanary { share: share(percent) }).await,
+        Command::Promote => commands::promote(world, app).await,
+        Command::RollBack => commands::rollback(world, app, &Rollback::default()).await,
         Command::Stop => commands::stop(world, app).await,
         Command::Start => commands::start(world, app).await,
         Command::Restart => commands::restart(world, app).await,
@@ -127,6 +144,10 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
         Command::RestartOne(n) => commands::restart_replica(world, &one(n)).await,
     }
     .into()
+}
+
+fn share(percent: &u8) -> Share {
+    format!("{percent}%").parse().expect("the simulator's shares are valid")
 }
 
 /// A version. Times are short, so that a run sees much.
@@ -146,6 +167,12 @@ fn spec(app: &AppId, mark: u64, behaves: &str) -> AppSpec {
 /// Whether a version behaves well.
 pub fn is_sound(spec: &AppSpec) -> bool {
     spec.env.get(BEHAVES).is_none_or(String::is_empty)
+}
+
+/// Whether all versions that an app shall run behave well.
+pub fn all_sound(app: &DesiredApp) -> bool {
+    let canary = app.app.canary.as_ref().and_then(|canary| app.versions.get(&canary.version));
+    app.spec().is_some_and(is_sound) && canary.is_none_or(|version| is_sound(&version.spec))
 }
 
 /// Whether a replica of a version may become ready at all.
@@ -189,7 +216,7 @@ fn set<T: Ord>(values: &mut BTreeSet<T>, value: T, sure: bool) {
 impl Belief {
     fn take(&mut self, command: &Command, sure: bool) {
         match command {
-            Command::Deploy { mark, replicas, auto, behaves } => {
+            Command::Deploy { mark, replicas, auto, behaves, canary } => {
                 if self.exists.contains(&false) {
                     // A new app, or perhaps one.
                     self.auto |= *auto;
@@ -198,6 +225,8 @@ impl Belief {
                     if self.exists.len() == 1 {
                         (self.auto, self.want) = (*auto, BTreeSet::from([*replicas]));
                         self.mark.clear();
+                        self.trial.clear();
+                        self.seen.clear();
                         self.stopped.clear();
                         self.warm.clear();
                         self.warm.insert(0);
@@ -207,7 +236,11 @@ impl Belief {
                 }
                 set(&mut self.exists, true, sure);
                 set(&mut self.stopped, false, sure);
-                set(&mut self.mark, *mark, sure);
+                // Beside nothing that was rolled out it is an ordinary deploy: so it may be either.
+                set(&mut self.mark, *mark, sure && canary.is_none());
+                set(&mut self.trial, canary.map(|_| *mark), sure);
+                self.trial.extend(canary.map(|_| None));
+                self.seen.insert(*mark);
                 if !behaves.is_empty() {
                     self.unsound.insert(*mark);
                 }
@@ -226,7 +259,20 @@ impl Belief {
                 }
                 self.want.extend(lower);
             }
-            Command::Restart | Command::RestartOne(_) => {}
+            Command::Promote => {
+                let promoted: Vec<u64> = self.trial.iter().flatten().copied().collect();
+                if sure {
+                    self.mark.clear();
+                }
+                self.mark.extend(promoted);
+                set(&mut self.trial, None, sure);
+            }
+            // Where nothing was on trial, it is at any version before.
+            Command::RollBack => {
+                self.mark.extend(self.seen.iter().copied());
+                set(&mut self.trial, None, sure);
+            }
+            Command::Share(_) | Command::Restart | Command::RestartOne(_) => {}
         }
     }
 
@@ -246,7 +292,14 @@ impl Belief {
         if !self.auto && !self.warm.is_empty() && !self.warm.contains(&warm) {
             found.push(format!("{id} keeps {warm} warm, may keep: {:?}", self.warm));
         }
-        let mark = app.spec().and_then(|spec| spec.env.get(MARK)).and_then(|mark| mark.parse().ok()).unwrap_or(0);
+        let mark_of = |spec: &AppSpec| spec.env.get(MARK).and_then(|mark| mark.parse().ok());
+        let mark = app.spec().and_then(mark_of).unwrap_or(0);
+        let trial = app.app.canary.as_ref().and_then(|canary| mark_of(&app.versions.get(&canary.version)?.spec));
+        // One that failed is withdrawn by itself.
+        let failed = trial.is_none() && self.trial.iter().flatten().any(|mark| self.unsound.contains(mark));
+        if !failed && !self.trial.is_empty() && !self.trial.contains(&trial) {
+            found.push(format!("{id} has {trial:?} on trial, may have: {:?}", self.trial));
+        }
         let back = self.mark.intersection(&self.unsound).next().is_some();
         if !back && !self.mark.contains(&mark) {
             found.push(format!("{id} runs deploy {mark}, may run: {:?}", self.mark));

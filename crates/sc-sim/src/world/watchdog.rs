@@ -105,7 +105,7 @@ impl Watchdog {
         found.extend(seen.map(|id| format!("{id} has no record")));
         found.extend(desired.left_alone.iter().map(|(id, why)| format!("{id} is left alone: {why}")));
         for step in sc_core::plan::plan(&desired, &observed).steps {
-            let unsound = |id: &AppId| desired.apps.get(id).is_some_and(|app| !app.spec().is_some_and(users::is_sound));
+            let unsound = |id: &AppId| desired.apps.get(id).is_some_and(|app| !users::all_sound(app));
             if !matters_not(&step.0) && !step.0.app().is_some_and(unsound) {
                 found.push(format!("still planned: {step:?}"));
             }
@@ -118,7 +118,7 @@ impl Watchdog {
             found.push(format!("{id} is being deleted"));
         }
         let failed = matches!(app.app.rollout, Rollout::Failed { .. });
-        if failed || !app.spec().is_some_and(users::is_sound) {
+        if failed || !users::all_sound(app) {
             return; // Tried on with back-off, for ever.
         }
         if app.app.rollout != Rollout::Settled && !matches!(app.app.rollout, Rollout::RolledBack { .. }) {
@@ -126,9 +126,10 @@ impl Watchdog {
         }
         let ready: Vec<(&u64, &Replica)> = app.replicas.iter().filter(|(_, r)| is_ready(r)).collect();
         let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
-        if ready.len() != app.want() as usize || app.replicas.len() != ready.len() + asleep {
+        let want = app.want() - app.gives_way() + app.canary_want();
+        if ready.len() != want as usize || app.replicas.len() != ready.len() + asleep {
             let (have, all) = (ready.len(), app.replicas.len());
-            found.push(format!("{id} wants {} and has {have} ready of {all}, {asleep} sleep", app.want()));
+            found.push(format!("{id} wants {want} and has {have} ready of {all}, {asleep} sleep"));
         }
         let ready: Vec<ReplicaId> = ready.into_iter().map(|(n, _)| ReplicaId::new(id, *n)).collect();
         for replica in &ready {
@@ -157,7 +158,7 @@ fn is_ready(replica: &Replica) -> bool {
 
 /// What a settled world may still plan: cleaning up with long delays.
 fn matters_not(action: &Action) -> bool {
-    matches!(action, Action::Recovered(_) | Action::Purge(_) | Action::Release { .. } | Action::Prune { .. })
+    matches!(action, Action::Recovered { .. } | Action::Purge(_) | Action::Release { .. } | Action::Prune { .. })
 }
 
 impl OnCommit for Watchdog {

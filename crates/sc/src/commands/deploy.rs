@@ -3,8 +3,12 @@
 use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sc_api::{Client, types::Accepted};
+use sc_core::canary::Share;
 
-use super::sheet::{self, Planned, SheetArgs};
+use super::{
+    promote,
+    sheet::{self, Planned, SheetArgs},
+};
 use crate::{
     exit, local,
     session::Session,
@@ -20,6 +24,15 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     sheet: SheetArgs,
+
+    /// Give new versions only this share of the requests, like 10%, beside what runs; 'sc promote' rolls them out
+    #[arg(long, value_name = "SHARE", conflicts_with = "promote")]
+    canary: Option<Share>,
+
+    /// Roll out what is on trial of these apps; the app file is not read but for their names
+    #[arg(long)]
+    promote: bool,
+
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -29,7 +42,19 @@ const AT_ONCE: usize = 8;
 
 /// Sends the apps of a file.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
-    let planned = sheet::read(&args.sheet)?;
+    let mut planned = sheet::read(&args.sheet)?;
+    if args.promote {
+        let client = session.client()?;
+        let mut apps = Vec::new();
+        for app in planned.into_iter().map(|planned| planned.app) {
+            // Of a whole file those that are on trial; an app that was named has to be.
+            if args.sheet.names_apps() || client.app(&app).await?.canary.is_some() {
+                apps.push(app);
+            }
+        }
+        return promote::all(&apps, &args.waiting, session).await;
+    }
+    planned.iter_mut().for_each(|app| app.deploy.canary = args.canary.or(app.deploy.canary));
     let (client, mut progress) = (session.client()?, session.progress());
     // All files first: a deploy that is accepted can be carried out.
     for app in &planned {

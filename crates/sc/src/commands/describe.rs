@@ -85,6 +85,7 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Status", if app.converged { "as wanted".to_owned() } else { app.status.clone() }),
         ("Rollout", rollout(&app.rollout)),
         ("Version", format!("{}{stable}", app.version)),
+        ("Canary", canary(app)),
         ("Replicas", format!("{} wanted, {} run, {} ready, {}", app.want, app.have, app.ready, ls::count(app))),
         ("Warm", warm(&app.scale.warm)),
         ("Program", ls::program(app)),
@@ -99,6 +100,15 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Traffic", traffic(app)),
         ("Made", times::stamp(app.created_ms)),
     ]
+}
+
+fn canary(app: &AppView) -> String {
+    app.canary.as_ref().map_or_else(String::new, |canary| {
+        let (version, share, since) = (canary.version, canary.share, times::stamp(canary.since_ms));
+        let state = if canary.up_ms.is_some() { "gets" } else { "is coming up to get" };
+        let ends = format!("`sc promote {0}` rolls it out, `sc rollback {0}` withdraws it", app.app);
+        format!("version {version} {state} {share} of the requests, since {since}; {ends}")
+    })
 }
 
 fn warm(warm: &WarmSpec) -> String {

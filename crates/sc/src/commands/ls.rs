@@ -69,6 +69,9 @@ pub(super) fn status(app: &AppView) -> Cell {
     if app.stopped && app.converged {
         return Cell::painted("stopped", Paint::state);
     }
+    if let Some(canary) = app.canary.as_ref().filter(|_| app.converged) {
+        return format!("version {} has {}", canary.version, canary.share).into();
+    }
     if app.converged {
         return Cell::painted("ok", Paint::state);
     }

@@ -1,5 +1,6 @@
 //! One file per command: what it takes (its doc comments are its help), and what it does.
 
+pub(crate) mod canary;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod demo;
@@ -14,6 +15,7 @@ pub(crate) mod exec;
 pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod promote;
 pub(crate) mod ps;
 pub(crate) mod restart;
 pub(crate) mod rm;

@@ -10,6 +10,8 @@ use crate::{
 };
 
 /// Go back to an earlier version of an app, with no failed request
+///
+/// While a new version is on trial this withdraws it, unless a version is named.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The app

@@ -8,6 +8,7 @@ use sc_api::{
 };
 use sc_core::{
     AppId,
+    canary::Share,
     file::{LocalFile, binary_target},
     spec::{
         AppSpec, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source, Traffic,
@@ -170,6 +171,10 @@ pub(crate) struct Args {
     #[arg(long)]
     create_only: bool,
 
+    /// Give the new version only this share of the requests, like 10%, beside what runs; 'sc promote' rolls it out
+    #[arg(long, value_name = "SHARE")]
+    canary: Option<Share>,
+
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -256,7 +261,8 @@ fn meaning(args: &Args) -> anyhow::Result<(Deploy, Vec<LocalFile>)> {
     let bounds = |max| ScaleSpec { min: args.min.unwrap_or(1), max, auto: true, warm, ..ScaleSpec::default() };
     let scale = args.max.map(bounds);
     let note = note::of_this_command();
-    Ok((Deploy { spec, scale, replicas: args.replicas, note, create_only: args.create_only }, files))
+    let (create_only, canary) = (args.create_only, args.canary);
+    Ok((Deploy { spec, scale, replicas: args.replicas, note, create_only, canary }, files))
 }
 
 fn source(args: &Args) -> anyhow::Result<Source> {
@@ -346,6 +352,9 @@ mod tests {
         let scale = deploy.scale.unwrap();
         assert_eq!((scale.min, scale.max, scale.auto, scale.warm.size), (1, 10, true, 2));
 
+        let (deploy, _) = read("web --image nginx --canary 2.5%").unwrap();
+        assert_eq!(deploy.canary.map(|share| share.permille()), Some(25));
+
         let (deploy, _) = read("web --image nginx --port 80 --path /only").unwrap();
         assert_eq!(
             deploy.spec.routes,
@@ -370,6 +379,7 @@ mod tests {
             ("web --image x --copy a", "SOURCE:/path"),
             ("web --image x --env A", "NAME=VALUE"),
             ("web --image x --min 2", "--max"),
+            ("web --image x --canary 100%", "sc promote"),
         ] {
             let error = read(line).expect_err(line);
             assert!(error.contains(word), "{line}: {error}");

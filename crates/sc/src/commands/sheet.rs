@@ -26,6 +26,13 @@ pub(crate) struct SheetArgs {
     file: PathBuf,
 }
 
+impl SheetArgs {
+    /// Whether single apps of the file are meant.
+    pub(crate) fn names_apps(&self) -> bool {
+        !self.apps.is_empty()
+    }
+}
+
 /// One app of a file, ready to be sent.
 pub(crate) struct Planned {
     /// Which.
@@ -62,7 +69,8 @@ fn planned(app: file::FileApp, base: &Path) -> anyhow::Result<Planned> {
     spec.files = files.iter().map(|file| file.spec.clone()).collect();
     let app_id = AppId::in_default(app.name.as_str()).map_err(|error| exit::usage(error.to_string()))?;
     let note = note::of_this_command();
-    let deploy = Deploy { spec, scale: app.scale, replicas: app.replicas, note, create_only: false };
+    let deploy =
+        Deploy { spec, scale: app.scale, replicas: app.replicas, note, create_only: false, canary: app.canary };
     Ok(Planned { app: app_id, deploy, files })
 }
 

@@ -87,7 +87,8 @@ impl Parts {
             ..ScaleSpec::default()
         };
         let note = "sc demo".to_owned();
-        let deploy = Deploy { spec: spec()?, scale: Some(scale), replicas: Some(1), note, create_only: false };
+        let deploy =
+            Deploy { spec: spec()?, scale: Some(scale), replicas: Some(1), note, create_only: false, canary: None };
         let accepted = self.accepted(&deploy).await?;
         let waiting = Waiting { detach: false, timeout: Duration::from_secs(30) };
         wait::wait(&self.client, &waiting, Until::Converged, &[accepted], &mut Progress::new()).await
