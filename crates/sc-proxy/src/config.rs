@@ -171,7 +171,7 @@ impl Default for Limits {
             head_bytes: 64 * 1024,
             head_fields: 100,
             upstream_idle: Duration::from_secs(30),
-            upstream_idle_max: 256,
+            upstream_idle_max: 1024,
             upstream_ping: Duration::from_secs(5 * 60 + 1),
             replay_bytes: 64 * 1024,
             connections: 65_536,

@@ -22,6 +22,9 @@ impl Ewma {
     /// An answer took so many microseconds. `now`: milliseconds since any time zero, the same in all calls.
     pub fn record(&self, micros: u64, now: u64) {
         let (mean, at) = self.load();
+        if mean > 0.0 && mean.max(micros as f32) <= FLOOR {
+            return; // as before, for all that is told of it
+        }
         let passed = since(at, now);
         let next = next(mean, passed, micros as f32);
         if next != mean || passed > 0 {

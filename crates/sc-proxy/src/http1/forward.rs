@@ -1,6 +1,8 @@
 //! The head as it goes on: one pass, runs of fields that stay copied whole. What it does to the fields is what
 //! [`crate::headers`] does for hyper; a test holds the two together.
 
+use std::ops::Range;
+
 use httparse::Header;
 use hyper::header::HeaderName;
 
@@ -22,7 +24,10 @@ pub struct From<'a> {
 
 /// Writes the head of a request as a backend gets it. `target`: what it asks for there.
 pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, out: &mut Vec<u8>) {
-    put(out, &[request.method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    out.reserve(request.len + ADDED);
+    let mut lines = Lines::new(request.head);
+    let first = [request.method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"];
+    lines.first(&first, out);
     let (mut proto, mut forwarded_host) = (false, false);
     for header in request.fields {
         let (name, trusted) = (header.name.as_bytes(), from.trusted);
@@ -47,17 +52,19 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
             Field::HopByHop | Field::TransferEncoding => false,
         };
         if stays && !(request.names && is_named(name, request.fields)) {
-            line(out, header);
+            lines.field(header, out);
         }
     }
-    put(out, &[b"x-forwarded-for: ", from.address, b"\r\n"]);
+    lines.end(out);
+    put(out, &[b"x-forwarded-for: ", from.address]);
     if !proto {
-        let proto: &[u8] = if from.secure { b"x-forwarded-proto: https\r\n" } else { b"x-forwarded-proto: http\r\n" };
+        let proto: &[u8] = if from.secure { b"\r\nx-forwarded-proto: https" } else { b"\r\nx-forwarded-proto: http" };
         out.extend_from_slice(proto);
     }
     if !forwarded_host {
-        put(out, &[b"x-forwarded-host: ", request.host.as_bytes(), b"\r\n"]);
+        put(out, &[b"\r\nx-forwarded-host: ", request.host.as_bytes()]);
     }
+    out.extend_from_slice(b"\r\n");
     if request.body == Framing::Chunked {
         out.extend_from_slice(CHUNKED);
     }
@@ -73,6 +80,9 @@ pub fn add_field(out: &mut Vec<u8>, name: &HeaderName, value: &str) {
     put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n\r\n"]);
 }
 
+/// More bytes than are added to a head as a rule.
+const ADDED: usize = 160;
+
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// Writes the head of a response as a client gets it. `date` is added if it has none; `close`: the connection ends after it.
@@ -82,7 +92,9 @@ pub fn forward_response(response: &Response<'_, '_>, date: &[u8], close: bool, o
         b'0' + (response.status / 10 % 10) as u8,
         b'0' + (response.status % 10) as u8,
     ];
-    put(out, &[b"HTTP/1.1 ", &code, b" ", response.reason.as_bytes(), b"\r\n"]);
+    out.reserve(response.len + ADDED);
+    let mut lines = Lines::new(response.head);
+    lines.first(&[b"HTTP/1.1 ", &code, b" ", response.reason.as_bytes(), b"\r\n"], out);
     let mut length =
         matches!(response.body, Framing::Length(_) | Framing::None) && response.status >= 200 && response.status != 204;
     for header in response.fields {
@@ -93,9 +105,10 @@ pub fn forward_response(response: &Response<'_, '_>, date: &[u8], close: bool, o
             _ => true,
         };
         if stays && !(response.names && is_named(name, response.fields)) {
-            line(out, header);
+            lines.field(header, out);
         }
     }
+    lines.end(out);
     if matches!(response.body, Framing::Chunked | Framing::Close) {
         out.extend_from_slice(CHUNKED);
     }
@@ -110,8 +123,59 @@ pub fn forward_response(response: &Response<'_, '_>, date: &[u8], close: bool, o
     out.extend_from_slice(b"via: 1.1 sc\r\n\r\n");
 }
 
-fn line(out: &mut Vec<u8>, header: &Header<'_>) {
-    put(out, &[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
+/// Lines on their way from one head to another: runs of those that stand there as they would be written are copied whole.
+struct Lines<'a> {
+    head: &'a [u8],
+    /// What is to be copied next.
+    run: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(head: &'a [u8]) -> Self {
+        Self { head, run: 0..0 }
+    }
+
+    /// Writes the first line, which has these parts.
+    fn first(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) {
+        let mut at = 0;
+        for part in parts {
+            if self.head.get(at..at + part.len()) != Some(*part) {
+                return put(out, parts);
+            }
+            at += part.len();
+        }
+        self.run = 0..at;
+    }
+
+    /// Writes a field.
+    fn field(&mut self, header: &Header<'_>, out: &mut Vec<u8>) {
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let start = self.offset(name);
+        let colon = start.wrapping_add(name.len());
+        let end = colon.wrapping_add(2 + value.len());
+        let usual = self.head.get(colon..colon.wrapping_add(2)) == Some(b": ")
+            && self.head.get(end..end.wrapping_add(2)) == Some(b"\r\n");
+        if usual && start == self.run.end && !self.run.is_empty() {
+            self.run.end = end + 2;
+            return;
+        }
+        self.end(out);
+        if usual {
+            self.run = start..end + 2;
+        } else {
+            put(out, &[name, b": ", value, b"\r\n"]);
+        }
+    }
+
+    /// Writes what has not been written yet.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[std::mem::take(&mut self.run)]);
+    }
+
+    /// Where in the head a part of it begins.
+    fn offset(&self, part: &[u8]) -> usize {
+        (part.as_ptr() as usize).wrapping_sub(self.head.as_ptr() as usize)
+    }
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {

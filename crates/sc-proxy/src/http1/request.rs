@@ -40,10 +40,16 @@ pub struct Request<'h, 'b> {
     pub method: &'b str,
     /// Its target; it begins with `/` and has no characters but those of RFC 3986.
     pub target: &'b str,
+    /// How long the path of the target is.
+    pub path_len: usize,
+    /// The path has nothing to be resolved or decoded: it is its own normal form.
+    pub is_normal: bool,
     /// Its one `Host`, not checked.
     pub host: &'b str,
     /// Its fields.
     pub fields: &'h [Header<'b>],
+    /// All of it, as it came.
+    pub(super) head: &'b [u8],
     /// Its length with the empty line.
     pub len: usize,
     /// How its body is delimited.
@@ -63,12 +69,12 @@ pub struct Request<'h, 'b> {
 impl Request<'_, '_> {
     /// The path of the target.
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+        &self.target[..self.path_len]
     }
 
     /// What follows the `?` of the target.
     pub fn query(&self) -> Option<&str> {
-        self.target.split_once('?').map(|(_, query)| query)
+        self.target.get(self.path_len + 1..)
     }
 
     /// Whether it may be sent again when its fate is unknown (RFC 9110 section 9.2.2).
@@ -92,9 +98,10 @@ pub fn judge<'h, 'b>(bytes: &'b [u8], most: usize, fields: &'h mut Fields<'b>) -
     if has_bare_line_feed(&bytes[..len]) {
         return Verdict::Bad;
     }
-    if method == "CONNECT" || !target.starts_with('/') || !target.bytes().all(is_of_uri) {
+    if method == "CONNECT" {
         return Verdict::Odd;
     }
+    let Some((path_len, is_normal)) = path(target.as_bytes()) else { return Verdict::Odd };
     let mut seen = Seen::default();
     if !headers.iter().all(|header| seen.field(header)) || (seen.counts_hops && matches!(method, "TRACE" | "OPTIONS")) {
         return Verdict::Odd;
@@ -103,6 +110,9 @@ pub fn judge<'h, 'b>(bytes: &'b [u8], most: usize, fields: &'h mut Fields<'b>) -
     Verdict::Plain(Request {
         method,
         target,
+        path_len,
+        is_normal,
+        head: &bytes[..len],
         host,
         fields: headers,
         len,
@@ -178,6 +188,29 @@ impl<'b> Seen<'b> {
 /// A line feed that no carriage return precedes: some take it for the end of a line, some do not.
 pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+}
+
+/// How long the path of a target is, and whether it is in its normal form; none when it is no path, or has characters that
+/// are not of RFC 3986.
+fn path(target: &[u8]) -> Option<(usize, bool)> {
+    if target.first() != Some(&b'/') {
+        return None;
+    }
+    let (mut len, mut is_normal, mut after_slash) = (target.len(), true, false);
+    for (at, byte) in target.iter().enumerate() {
+        match byte {
+            b'?' => {
+                len = at;
+                break;
+            }
+            b'/' | b'.' => is_normal &= !after_slash,
+            b'%' => is_normal = false,
+            other if !is_of_uri(*other) => return None,
+            _ => {}
+        }
+        after_slash = *byte == b'/';
+    }
+    target[len..].iter().all(|byte| is_of_uri(*byte)).then_some((len, is_normal))
 }
 
 fn is_of_uri(byte: u8) -> bool {
@@ -266,6 +299,15 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_path_is_normal_if_nothing_is_to_be_done_with_it(target in "/[a/.%2?]{0,9}") {
+            let (len, is_normal) = path(target.as_bytes()).unwrap();
+            let (want, _) = target.split_once('?').unwrap_or((&target, ""));
+            proptest::prop_assert_eq!(&target[..len], want);
+            let borrowed = matches!(crate::table::normal_path(want), std::borrow::Cow::Borrowed(_));
+            proptest::prop_assert_eq!(is_normal, borrowed);
+        }
+
         #[test]
         fn no_bytes_break_it(bytes: Vec<u8>) {
             judge(&bytes, FIELDS, &mut fields());

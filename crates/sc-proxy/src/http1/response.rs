@@ -25,6 +25,8 @@ pub struct Response<'h, 'b> {
     pub reason: &'b str,
     /// Its fields.
     pub fields: &'h [Header<'b>],
+    /// All of it, as it came.
+    pub(super) head: &'b [u8],
     /// Its length with the empty line.
     pub len: usize,
     /// How its body is delimited.
@@ -57,6 +59,7 @@ pub fn answer<'h, 'b>(bytes: &'b [u8], to_head: bool, fields: &'h mut Fields<'b>
         status,
         reason: reason.unwrap_or_default(),
         fields: headers,
+        head: &bytes[..len],
         len,
         body,
         keeps: exact && version == 1 && !seen.connection.close,

@@ -265,6 +265,9 @@ impl App {
         view: impl Fn(usize) -> Candidate,
     ) -> Option<usize> {
         let even = even && self.traffic.slow_start_ms == 0;
+        if n == 1 {
+            return view(0).eligible.then_some(0);
+        }
         match self.picking {
             Picking::InTurn => pick_in_turn(n, even, turn.fetch_add(1, Relaxed), view),
             Picking::OfTwo => pick(n, even, (dice(), dice()), view),

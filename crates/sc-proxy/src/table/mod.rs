@@ -18,12 +18,15 @@ pub use path::normal_path;
 pub use redirect::Redirect;
 use sc_core::{AppId, routes::AppRoutes, spec::RouteSpec};
 
+/// A map by hosts or paths. Its keys are the operator's; a seed of each process keeps requests from aiming at one slot.
+type ByText<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
+
 /// Which app a request belongs to.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<Box<str>, Paths>,
+    exact: ByText<Paths>,
     /// By what comes after `*.`.
-    wildcard: HashMap<Box<str>, Paths>,
+    wildcard: ByText<Paths>,
     any: Paths,
     redirects: Vec<Redirect>,
     /// Apps by the port of their TCP routes.
@@ -67,7 +70,7 @@ pub struct Clash {
 #[derive(Debug, Default)]
 struct Paths {
     /// Keys begin with `/` and do not end with it; the prefix `/` is the empty key.
-    prefixes: HashMap<Box<str>, Found>,
+    prefixes: ByText<Found>,
     /// The most segments that a prefix has.
     depth: usize,
 }

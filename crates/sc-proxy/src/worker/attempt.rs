@@ -54,6 +54,8 @@ pub(super) struct Attempts<'a> {
     client: &'a Client,
     app: &'a Rc<LocalApp>,
     started: Instant,
+    /// The time as last read: a request that waits for nothing reads the clock when it comes and when it is answered.
+    now: Instant,
     ticket: Option<Ticket>,
     /// The backend that the client stays with if that may be.
     preferred: Option<Stay>,
@@ -88,6 +90,7 @@ impl<'a> Attempts<'a> {
             client,
             app,
             started,
+            now: started,
             ticket,
             preferred: None,
             bounds: Bounds::default(),
@@ -115,7 +118,7 @@ impl<'a> Attempts<'a> {
         let (replica, table) = (exchange.upstream.backend.tag, self.worker.table());
         let app = self.app.of(&table);
         let stay = Stay { replica, version: app.and_then(|app| app.mark_of(replica)) };
-        let only_full = |app: &App| app.preferred(self.ask(false), self.worker.millis()).is_some();
+        let only_full = |app: &App| app.preferred(self.ask(false), self.worker.millis(self.now)).is_some();
         let keeps = self.preferred.is_some_and(|before| match before.replica == replica {
             // A cookie from a time when versions had no shares gets its version.
             true => stay.version.is_none() || before.version == stay.version,
@@ -138,8 +141,8 @@ impl<'a> Attempts<'a> {
                     continue;
                 }
             };
-            let sent = Instant::now();
             self.count_sending();
+            let sent = self.read_clock();
             let answer = {
                 let answer = pin!(sender.try_send(request));
                 self.client.phase.wait(limits.response, answer).await
@@ -188,9 +191,21 @@ impl<'a> Attempts<'a> {
 
     /// The head of an answer has come.
     pub(super) fn answered(&mut self, exchange: &mut Exchange, status: u16, sent: Instant) {
-        let after = sent.elapsed();
+        let now = self.read_clock();
+        let after = now.saturating_duration_since(sent);
         self.story.upstream = Some(after);
-        exchange.answered(status, after);
+        exchange.answered(status, after, now);
+    }
+
+    /// The time as last read.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The time, after something was waited for.
+    pub(super) fn read_clock(&mut self) -> Instant {
+        self.now = Instant::now();
+        self.now
     }
 
     /// How it went.
@@ -218,7 +233,7 @@ impl<'a> Attempts<'a> {
             let (stream, reused) = self.worker.stream(upstream, hop, limits.connect).await?;
             return Ok((Sender::Among(stream, hop.protocol.is_secure()), reused));
         }
-        let idle = self.longest_idle(repeatable).and_then(|longest| upstream.senders.take(longest));
+        let idle = self.longest_idle(repeatable).and_then(|longest| upstream.senders.take(longest, self.now));
         match idle {
             Some(sender) => Ok((Sender::Alone(sender), true)),
             None => self.worker.connect(upstream, hop, limits.connect).await.map(|sender| (sender, false)),
@@ -303,7 +318,7 @@ impl<'a> Attempts<'a> {
 
     fn within_budget(&self) -> bool {
         let arrivals = self.app.live.shard(self.worker.thread).counts.read()[AppSlot::ARRIVALS];
-        self.app.budget.borrow_mut().spend(arrivals, Instant::now())
+        self.app.budget.borrow_mut().spend(arrivals, self.now)
     }
 
     /// Takes a place with a backend, waiting in line where there is none.
@@ -321,7 +336,7 @@ impl<'a> Attempts<'a> {
                 if self.worker.access.is_some() {
                     self.story.last = Some(upstream.clone());
                 }
-                let exchange = Exchange::begin(self.worker, self.app, upstream, trial);
+                let exchange = Exchange::begin(self.worker, self.app, upstream, trial, self.now);
                 self.leave_line();
                 return Ok((exchange, Timeouts::of(app)));
             }
@@ -335,7 +350,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn choose(&self, app: &App, repeatable: bool) -> Choice {
-        app.choose(self.ask(repeatable), || self.worker.roll(), || self.worker.millis())
+        app.choose(self.ask(repeatable), || self.worker.roll(), || self.worker.millis(self.now))
     }
 
     fn ask(&self, repeatable: bool) -> Ask<'_> {
@@ -359,7 +374,7 @@ impl<'a> Attempts<'a> {
     }
 
     async fn wait(&mut self, choice: Choice, deadline: Instant) -> Result<(), Refusal> {
-        let now = Instant::now();
+        let now = self.read_clock();
         if now >= deadline {
             self.story.queue = self.started.elapsed();
             return Err(if choice == Choice::Tried { Refusal::Unreachable } else { Refusal::QueueTimeout });
@@ -371,6 +386,7 @@ impl<'a> Attempts<'a> {
             _ => deadline,
         };
         ticket.wait(until.min(deadline)).await;
+        self.now = Instant::now();
         if choice == Choice::Tried {
             self.pause = (self.pause * 2).min(PAUSE_MAX);
             self.tried.clear();

@@ -231,10 +231,19 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     const ENDS_WHEN_DROPPED: bool = false;
     /// It is under TLS.
     const SECURE: bool = false;
+
+    /// Ready when reading is worth a try. To ask this costs less than a reading that finds nothing.
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 impl Transport for TcpStream {
     const ENDS_WHEN_DROPPED: bool = true;
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
+    }
 }
 
 /// Serves one connection with hyper until it ends. `read`: what was read from it already.

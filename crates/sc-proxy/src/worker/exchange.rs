@@ -22,27 +22,35 @@ pub(super) struct Exchange {
     sender: Option<Sender>,
     class: usize,
     trial: bool,
+    /// When it ended, if that has been read.
+    end: Option<Instant>,
 }
 
 impl Exchange {
     /// The place was taken by [`App::choose`]; from here on it is counted.
-    pub(super) fn begin(worker: &Rc<Worker>, app: &Rc<LocalApp>, upstream: Rc<Upstream>, trial: bool) -> Self {
-        let now = worker.shared.micros(Instant::now());
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        app: &Rc<LocalApp>,
+        upstream: Rc<Upstream>,
+        trial: bool,
+        now: Instant,
+    ) -> Self {
+        let now = worker.shared.micros(now);
         upstream.backend.shard(worker.thread).counts.write(|w| {
             w.add(Slot::REQUESTS, 1);
             w.add(Slot::AREA, 0u64.wrapping_sub(now));
         });
-        Self { worker: worker.clone(), app: app.clone(), upstream, sender: None, class: NO_ANSWER, trial }
+        Self { worker: worker.clone(), app: app.clone(), upstream, sender: None, class: NO_ANSWER, trial, end: None }
     }
 
-    /// The head of the answer has come, so long after the request was sent.
-    pub(super) fn answered(&mut self, status: u16, after: Duration) {
+    /// The head of the answer has come now, so long after the request was sent.
+    pub(super) fn answered(&mut self, status: u16, after: Duration, now: Instant) {
         let backend = &self.upstream.backend;
         backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
         backend.succeeded();
         // One that fails fast is not to be preferred for it.
         if status < 500 {
-            backend.ewma.record(after.as_micros() as u64, self.worker.millis());
+            backend.ewma.record(after.as_micros() as u64, self.worker.millis(now));
         }
         self.class = class_of(status);
         self.trial = false;
@@ -74,8 +82,13 @@ impl Exchange {
     pub(super) fn failed(&mut self) {
         let table = self.worker.table();
         let may_eject = table.app(&self.app.live.id).is_some_and(|app| App::may_eject(&table.apps[app]));
-        self.upstream.backend.failed(self.worker.millis(), may_eject);
+        self.upstream.backend.failed(self.worker.millis(Instant::now()), may_eject);
         self.trial = false;
+    }
+
+    /// It ends, now.
+    pub(super) fn end(mut self, now: Instant) {
+        self.end = Some(now);
     }
 
     /// The answer has come whole: its connection can serve again.
@@ -89,7 +102,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let backend = &self.upstream.backend;
-        let now = self.worker.shared.micros(Instant::now());
+        let now = self.worker.shared.micros(self.end.unwrap_or_else(Instant::now));
         backend.shard(self.worker.thread).counts.write(|w| {
             w.add(Slot::ANSWERS + self.class, 1);
             w.add(Slot::AREA, now);

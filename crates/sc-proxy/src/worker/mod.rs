@@ -299,8 +299,8 @@ impl Worker {
     }
 
     /// Milliseconds since the epoch.
-    fn millis(&self) -> u64 {
-        self.shared.micros(Instant::now()) / 1_000
+    fn millis(&self, at: Instant) -> u64 {
+        self.shared.micros(at) / 1_000
     }
 
     /// 32 random bits (xorshift64*, good enough to spread load).

@@ -98,13 +98,13 @@ impl<C: Connection> Pool<C> {
     }
 
     /// The connection used last, if it has been idle for no longer than `longest`.
-    pub(super) fn take(&self, longest: Duration) -> Option<C> {
+    pub(super) fn take(&self, longest: Duration, now: Instant) -> Option<C> {
         let mut idle = self.0.borrow_mut();
         while let Some(last) = idle.pop() {
             if last.connection.is_over() {
                 continue;
             }
-            if last.since.elapsed() > longest {
+            if now.saturating_duration_since(last.since) > longest {
                 idle.push(last);
                 return None;
             }
@@ -113,10 +113,10 @@ impl<C: Connection> Pool<C> {
         None
     }
 
-    fn keep(&self, connection: C, most: usize) {
+    fn keep(&self, connection: C, now: Instant, most: usize) {
         let mut idle = self.0.borrow_mut();
         if idle.len() < most {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: now });
         }
     }
 
@@ -165,9 +165,9 @@ impl Upstream {
     }
 
     /// Keeps a connection of the proxy's own for later.
-    pub(super) fn keep(&self, socket: TcpStream, most: usize) {
+    pub(super) fn keep(&self, socket: TcpStream, now: Instant, most: usize) {
         if self.is_listed() {
-            self.sockets.keep(socket, most);
+            self.sockets.keep(socket, now, most);
         }
     }
 
@@ -178,12 +178,12 @@ impl Upstream {
             return;
         }
         if sender.is_ready() {
-            return self.senders.keep(sender, most);
+            return self.senders.keep(sender, Instant::now(), most);
         }
         let (upstream, mut sender) = (self.clone(), sender);
         tokio::task::spawn_local(async move {
             if sender.ready().await.is_ok() && upstream.is_listed() {
-                upstream.senders.keep(sender, most);
+                upstream.senders.keep(sender, Instant::now(), most);
             }
         });
     }

@@ -1,6 +1,6 @@
 //! From the bytes of a request to what is asked for: read, routed, and its head written as it goes on. Nothing waits here.
 
-use std::{rc::Rc, time::Instant};
+use std::{borrow::Cow, rc::Rc, time::Instant};
 
 use super::{buffer::Buf, upload::Upload};
 use crate::{
@@ -59,7 +59,7 @@ pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
 
 fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Next> {
     let host = normal_host(request.host)?;
-    let path = normal_path(request.path());
+    let path = if request.is_normal { Cow::Borrowed(request.path()) } else { normal_path(request.path()) };
     let table = worker.table();
     let found = table.routes.find(&host, &path)?;
     let app = &table.apps[found.app];

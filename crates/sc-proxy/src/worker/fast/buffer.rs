@@ -1,7 +1,7 @@
 //! Buffers of a thread: a connection has one only while there is something in it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -17,8 +17,10 @@ const LARGE: usize = 64 * 1024;
 const LITTLE: usize = 2 * 1024;
 /// How many of each size are kept for later.
 const KEPT: usize = 64;
-/// A text that has grown beyond this is not kept.
-const TEXT_MAX: usize = 64 * 1024;
+/// Bytes of texts that are kept for later: as many as there are requests under way, which are far more than buffers.
+const TEXTS: usize = 2 * 1024 * 1024;
+/// A new text has room for most heads.
+const TEXT: usize = 512;
 
 /// Buffers that are free.
 #[derive(Default)]
@@ -26,6 +28,8 @@ pub(crate) struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
     texts: RefCell<Vec<Vec<u8>>>,
+    /// The room in all texts that are free.
+    room: Cell<usize>,
 }
 
 impl Buffers {
@@ -48,15 +52,18 @@ impl Buffers {
 
     /// An empty text to write to.
     pub(super) fn text(&self) -> Vec<u8> {
-        self.texts.borrow_mut().pop().unwrap_or_default()
+        let Some(text) = self.texts.borrow_mut().pop() else { return Vec::with_capacity(TEXT) };
+        self.room.set(self.room.get() - text.capacity());
+        text
     }
 
     /// A text that is done with.
     pub(super) fn give_back_text(&self, mut text: Vec<u8>) {
-        let mut texts = self.texts.borrow_mut();
-        if texts.len() < KEPT && text.capacity() <= TEXT_MAX {
+        let room = self.room.get() + text.capacity();
+        if text.capacity() > 0 && room <= TEXTS {
             text.clear();
-            texts.push(text);
+            self.texts.borrow_mut().push(text);
+            self.room.set(room);
         }
     }
 }
@@ -107,13 +114,15 @@ impl Buf {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<usize>> {
-        self.make_room(buffers, if large { LARGE } else { SMALL });
+        let size = if large { LARGE } else { SMALL };
+        if self.bytes.len() < size || self.end == self.bytes.len() {
+            self.make_room(buffers, size);
+        }
         let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
         let read = Pin::new(from).poll_read(cx, &mut room);
         let n = room.filled().len();
         if n == 0 {
-            self.rest(buffers);
-            self.shrink(buffers);
+            if self.is_empty() { self.rest(buffers) } else { self.shrink(buffers) }
         }
         ready!(read)?;
         self.end += n;
@@ -131,7 +140,9 @@ impl Buf {
     }
 
     fn make_room(&mut self, buffers: &Buffers, size: usize) {
-        if self.bytes.len() < size {
+        if self.bytes.is_empty() {
+            self.bytes = buffers.take(size);
+        } else if self.bytes.len() < size {
             let mut bytes = buffers.take(size);
             let held = self.end - self.start;
             bytes[..held].copy_from_slice(self.filled());

@@ -107,7 +107,11 @@ impl Download {
         manner: Manner<'_>,
     ) -> Poll<Result<u16, Failure>> {
         loop {
-            match self.reply.poll_fill(buffers, false, cx, backend) {
+            let filled = match self.reply.is_empty() && backend.poll_readable(cx).is_pending() {
+                true => Poll::Pending,
+                false => self.reply.poll_fill(buffers, false, cx, backend),
+            };
+            match filled {
                 Poll::Pending if self.out.is_empty() => return Poll::Pending,
                 Poll::Pending => {
                     let _ = self.poll_flush(cx, client)?; // a 100 or another interim answer
@@ -116,6 +120,9 @@ impl Download {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) if self.reply.is_empty() => return Poll::Ready(Err(Failure::Silent)),
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::Broken)),
+            }
+            if self.out.capacity() == 0 {
+                self.out = buffers.text();
             }
             while !self.reply.is_empty() {
                 match self.head(manner)? {

@@ -15,7 +15,9 @@ mod refuse;
 mod relay;
 mod upload;
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed, task::ready, time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
@@ -98,7 +100,13 @@ async fn next<T: Transport>(worker: &Worker, client: &Client, stream: &mut T, in
                 next => return Some(next),
             }
         }
-        match poll_fn(|cx| input.poll_fill(&worker.buffers, false, cx, stream)).await {
+        let filled = poll_fn(|cx| {
+            if input.is_empty() {
+                ready!(stream.poll_readable(cx));
+            }
+            input.poll_fill(&worker.buffers, false, cx, stream)
+        });
+        match filled.await {
             Ok(1..) => client.phase.begins(worker.limits.head_timeout),
             _ => return None,
         }

@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::net::TcpStream;
@@ -66,14 +66,14 @@ impl<T: Transport> Relay<'_, T> {
     pub(super) async fn run(&mut self, mut ask: Ask) -> After {
         let started = Instant::now();
         ask.app.live.count(self.worker.thread, AppSlot::ARRIVALS);
-        let mut download = Download::new(self.worker.buffers.text());
+        let mut download = Download::new(Vec::new());
         let after = match self.send(&mut ask, &mut download, started).await {
-            Ok((status, exchange, backend)) => {
-                count(self.worker, &ask.app, status, started);
+            Ok((status, exchange, backend, now)) => {
+                count(self.worker, &ask.app, status, now.saturating_duration_since(started));
                 if let Some(line) = &mut ask.line {
                     line.entry.status = status;
                 }
-                self.pass_on(&mut ask, &mut download, exchange, backend).await
+                self.pass_on(&mut ask, &mut download, exchange, backend, now).await
             }
             Err(Ended::Gone) => After::Drop,
             Err(Ended::Refused(refusal)) => {
@@ -105,7 +105,7 @@ impl<T: Transport> Relay<'_, T> {
         ask: &mut Ask,
         download: &mut Download,
         started: Instant,
-    ) -> Result<(u16, Exchange, TcpStream), Ended> {
+    ) -> Result<(u16, Exchange, TcpStream, Instant), Ended> {
         let app = ask.app.clone();
         let mut attempts = Attempts::new(self.worker, self.client, &app, started);
         let sent = self.try_all(ask, download, &mut attempts).await;
@@ -118,20 +118,25 @@ impl<T: Transport> Relay<'_, T> {
         ask: &mut Ask,
         download: &mut Download,
         attempts: &mut Attempts<'_>,
-    ) -> Result<(u16, Exchange, TcpStream), Ended> {
+    ) -> Result<(u16, Exchange, TcpStream, Instant), Ended> {
         let (client, worker) = (self.client, self.worker);
         loop {
             let idempotent = ask.is_idempotent;
             let (mut exchange, limits) = self.unless_gone(ask, pin!(attempts.acquire(idempotent))).await??;
             attempts.count_attempt();
-            let used = attempts.longest_idle(idempotent).and_then(|longest| exchange.upstream.sockets.take(longest));
+            let used = attempts
+                .longest_idle(idempotent)
+                .and_then(|longest| exchange.upstream.sockets.take(longest, attempts.now()));
             let reused = used.is_some();
             let mut backend = match used {
                 Some(socket) => socket,
                 None => {
                     let upstream = exchange.upstream.clone();
                     match self.unless_gone(ask, pin!(worker.dial(&upstream, limits.connect))).await? {
-                        Ok(socket) => socket,
+                        Ok(socket) => {
+                            attempts.read_clock();
+                            socket
+                        }
                         Err(error) => {
                             attempts.not_connected(&mut exchange, &error);
                             continue;
@@ -139,7 +144,7 @@ impl<T: Transport> Relay<'_, T> {
                     }
                 }
             };
-            let sent = Instant::now();
+            let sent = attempts.now();
             attempts.count_sending();
             let head = {
                 let head = pin!(self.head(ask, download, &mut backend));
@@ -148,7 +153,7 @@ impl<T: Transport> Relay<'_, T> {
             let failure = match head {
                 Some(Ok(status)) => {
                     attempts.answered(&mut exchange, status, sent);
-                    return Ok((status, exchange, backend));
+                    return Ok((status, exchange, backend, attempts.now()));
                 }
                 Some(Err(failure)) => failure,
                 None => {
@@ -198,15 +203,16 @@ impl<T: Transport> Relay<'_, T> {
         download: &mut Download,
         exchange: Exchange,
         backend: TcpStream,
+        now: Instant,
     ) -> After {
         let (worker, phase) = (self.worker, &*self.client.phase);
         let (mut exchange, mut backend) = (Some(exchange), Some(backend));
-        let mut release = |download: &Download, sent: bool, backend: &mut Option<TcpStream>| {
+        let mut release = |download: &Download, sent: bool, backend: &mut Option<TcpStream>, now: Instant| {
             if let (Some(exchange), Some(backend)) = (exchange.take(), backend.take()) {
                 let upstream = exchange.upstream.clone();
-                drop(exchange);
+                exchange.end(now);
                 if sent && download.is_reusable() {
-                    upstream.keep(backend, worker.limits.upstream_idle_max);
+                    upstream.keep(backend, now, worker.limits.upstream_idle_max);
                 }
             }
         };
@@ -214,7 +220,7 @@ impl<T: Transport> Relay<'_, T> {
             return After::Drop;
         }
         if download.is_whole() {
-            release(download, ask.upload.is_sent(), &mut backend);
+            release(download, ask.upload.is_sent(), &mut backend, now);
         }
         let passed = poll_fn(|cx| {
             if let Some(backend) = backend.as_mut().filter(|_| !ask.upload.is_sent()) {
@@ -233,7 +239,9 @@ impl<T: Transport> Relay<'_, T> {
         if passed.await.is_err() {
             return After::Drop;
         }
-        release(download, ask.upload.is_sent(), &mut backend);
+        if backend.is_some() {
+            release(download, ask.upload.is_sent(), &mut backend, Instant::now());
+        }
         match (ask.upload.is_whole(), ask.close || worker.stopping.get()) {
             (false, _) => After::Linger,
             (true, true) => After::Close,
@@ -242,7 +250,7 @@ impl<T: Transport> Relay<'_, T> {
     }
 
     async fn refuse(&mut self, ask: &mut Ask, refusal: Refusal, started: Instant) -> After {
-        count(self.worker, &ask.app, refusal.status(), started);
+        count(self.worker, &ask.app, refusal.status(), started.elapsed());
         note_refusal(&mut ask.line, refusal);
         let keep = ask.upload.is_whole() && !ask.close && !self.worker.stopping.get();
         let text = refuse::text(refusal, &self.worker.date.borrow(), ask.is_head, !keep);
@@ -276,6 +284,9 @@ impl<T: Transport> Relay<'_, T> {
     /// Whether the client has left. What it sends meanwhile is its next request.
     fn is_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         while !self.input.is_full() {
+            if self.input.is_empty() && self.stream.poll_readable(cx).is_pending() {
+                return false;
+            }
             match self.input.poll_fill(&self.worker.buffers, false, cx, self.stream) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(1..)) => {}
@@ -286,8 +297,8 @@ impl<T: Transport> Relay<'_, T> {
     }
 }
 
-fn count(worker: &Worker, app: &LocalApp, status: u16, started: Instant) {
+fn count(worker: &Worker, app: &LocalApp, status: u16, after: Duration) {
     let shard = app.live.shard(worker.thread);
     shard.counts.write(|w| w.add(AppSlot::ANSWERS + class_of(status), 1));
-    shard.duration.record(started.elapsed().as_nanos() as u64);
+    shard.duration.record(after.as_nanos() as u64);
 }
