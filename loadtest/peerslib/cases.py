@@ -134,14 +134,16 @@ class Run:
         send(1)
         with changing(task, peer):
             pids = peer.pids()
-            cpu, switches = procs.cpu_seconds(pids), procs.switches(pids)
+            cpu, switches, voluntary = procs.cpu_seconds(pids), procs.switches(pids), procs.switches(pids, "voluntary")
             load = send(self.seconds)
             after = peer.pids()
             cpu = procs.cpu_seconds(after) - cpu
             switches = procs.switches(after) - switches if after == pids else None
+            voluntary = procs.switches(after, "voluntary") - voluntary if after == pids else None
         found = {
             "cpu_us": cpu * 1e6 / max(load.requests, 1), "rate": load.requests / load.seconds, "errors": load.errors,
-            "switches": None if switches is None else switches / max(load.requests, 1), "resident_kib": procs.resident_kib(peer.pids()),
+            "switches": None if switches is None else switches / max(load.requests, 1),
+            "voluntary": None if voluntary is None else voluntary / max(load.requests, 1), "resident_kib": procs.resident_kib(peer.pids()),
             "p50_us": load.p50, "p99_us": load.p99, "p999_us": load.p999, "asked_rate": rate,
         }
         return {key: value for key, value in found.items() if value is not None}

@@ -127,16 +127,16 @@ def ticks(pid: int) -> int:
     return sum(int(field) for field in fields[11:15])
 
 
-def switches(pids: list[int]) -> int:
-    """Context switches of all threads, voluntary or not."""
-    total = 0
+def switches(pids: list[int], kind: str = "") -> int:
+    """Context switches of all threads; `kind` `voluntary`: only where a thread had nothing to do."""
+    total, wanted = 0, f"{kind}_ctxt_switches" if kind else "ctxt_switches"
     for pid in pids:
         for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
             try:
                 lines = status.read_text().splitlines()
             except OSError:
                 continue
-            total += sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+            total += sum(int(line.split()[1]) for line in lines if (line.startswith(wanted) if kind else wanted in line))
     return total
 
 

@@ -4,7 +4,7 @@ import datetime
 import os
 import platform
 
-from . import cases
+from . import aims, cases
 
 COLUMNS = {
     "cpu_us": ("CPU µs", "{:.1f}"),
@@ -17,6 +17,7 @@ COLUMNS = {
     "resident_kib": ("RSS MiB", "{:.1f}"),
     "syscalls": ("syscalls", "{:.2f}"),
     "switches": ("switches", "{:.3f}"),
+    "voluntary": ("volunt.", "{:.3f}"),
     "errors": ("errors", "{:.0f}"),
 }
 
@@ -29,7 +30,8 @@ def document(results: dict, run: cases.Run, versions: dict, absent: dict) -> dic
                 found["ratio"] = found["cpu_us"] / base
     machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "at": datetime.datetime.now().isoformat("T", "seconds")}
     how = {"rounds": run.rounds, "seconds": run.seconds, "threads": run.threads}
-    return {"machine": machine, "how": how, "versions": versions, "absent": absent, "cases": results}
+    return {"machine": machine, "how": how, "versions": versions, "absent": absent, "cases": results,
+            "aims": aims.verdicts(results)}
 
 
 def tables(found: dict) -> str:
@@ -39,7 +41,18 @@ def tables(found: dict) -> str:
         lines += ["", f"{name}: {cases.CASES[name].about}", row(["", *(COLUMNS[key][0] for key in used)])]
         for peer, values in peers.items():
             lines.append(row([peer, *(cell(key, values.get(key)) for key in used)]) + (f"  {values['note']}" if "note" in values else ""))
-    return "\n".join(lines)
+    return "\n".join(lines + verdict(found))
+
+
+def verdict(found: dict) -> list[str]:
+    lines = ["", "to reach:"] if found["aims"] else []
+    for aim in found["aims"]:
+        name, form = COLUMNS[aim["key"]]
+        unit = f" × {aim['peer']}" if aim["peer"] else ""
+        value = f"{aim['value']:.2f}" if aim["peer"] else form.format(aim["value"])
+        done = "reached" if aim["reached"] else "MISSED"
+        lines.append(f"{aim['case']:10}{name:>10}{value:>10}   ≤ {aim['most']:g}{unit}: {done}")
+    return lines
 
 
 def cell(key: str, value: float | None) -> str:
