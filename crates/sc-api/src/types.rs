@@ -156,7 +156,7 @@ pub struct ReplicaView {
     pub node: String,
     /// Where it listens.
     pub addr: Option<SocketAddr>,
-    /// `starting`, `ready`, `unready`, `draining`, `stopping`, `paused`, `exited`, `unknown`.
+    /// `starting`, `ready`, `unready`, `draining`, `stopping`, `paused`, `stopped`, `exited`, `unknown`.
     pub state: String,
     /// More on the state: what it waits for, why it is stopped, the last probe's error.
     pub detail: String,
@@ -202,6 +202,9 @@ pub struct WhyView {
     pub decision: Option<sc_scale::Decision>,
     /// When that was.
     pub at_ms: UnixMs,
+    /// What that minute was like, where an earlier time was asked for and is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minute: Option<sc_scale::minutes::Minute>,
     /// How deciding again went, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayView>,

@@ -34,7 +34,7 @@ pub enum Rule {
     /// An app with fewer replicas than it should have is being repaired, waits for its back-off, or cannot be repaired
     /// now (no node answers, no addresses are left).
     BelowWant,
-    /// No more replicas sleep than the app keeps warm, and none of an app or version that nobody will wake.
+    /// No more replicas are paused or parked than the app keeps warm, and none of an app or version that nobody will wake.
     TooWarm,
     /// Published routes list only replicas that have a record, do not sleep, are not being stopped, and listen there.
     ListedWrongly,
@@ -112,7 +112,7 @@ fn above_max(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action
     let counts = |(n, replica): &(&u64, &Replica)| match replica.intent {
         Intent::Run => !(left(n) && dead(n, replica)),
         Intent::Pause { .. } => false,
-        Intent::Drain { .. } | Intent::Stop { .. } => !dead(n, replica),
+        Intent::Drain { .. } | Intent::Stop { .. } | Intent::Park { .. } => !dead(n, replica),
     };
     let running = app.replicas.iter().filter(counts).count();
     let stay = app.replicas.iter().filter(|(n, replica)| shall_run(&replica.intent) && !left(n)).count();
@@ -145,13 +145,17 @@ fn below_want(
 /// More may sleep for one pass, after something has changed: then the next steps take them away.
 fn too_warm(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action], found: &mut Found) {
     let changes = |n: &u64| steps.iter().any(|step| step.replica().is_some_and(|r| r.incarnation == *n));
-    let stays = |(n, replica): &(&u64, &Replica)| {
-        matches!(replica.intent, Intent::Pause { .. }) && observed.knows(&replica.node) && !changes(n)
-    };
+    let stays =
+        |(n, replica): &(&u64, &Replica)| replica.intent.is_warm() && observed.knows(&replica.node) && !changes(n);
     let asleep: Vec<_> = app.replicas.iter().filter(stays).collect();
-    let most = app.spec().map_or(0, |spec| app.app.scale.warm.most(&spec.resources)).min(app.app.scale.max) as usize;
-    if asleep.len() > most {
-        note(found, Rule::TooWarm, format!("{} replicas of {id} sleep, at most {most} may", asleep.len()));
+    let parked = asleep.iter().filter(|(_, replica)| matches!(replica.intent, Intent::Park { .. })).count();
+    let (warm, max) = (&app.app.scale.warm, app.app.scale.max);
+    let frozen_most = app.spec().map_or(0, |spec| warm.most(&spec.resources)).min(max) as usize;
+    let parked_most = warm.stopped.min(max) as usize;
+    for (what, have, most) in [("frozen", asleep.len() - parked, frozen_most), ("parked", parked, parked_most)] {
+        if have > most {
+            note(found, Rule::TooWarm, format!("{have} replicas of {id} are {what}, at most {most} may be"));
+        }
     }
     for (n, _) in asleep.iter().filter(|(_, r)| app.app.stopped || app.app.deleting || !app.is_current(r)) {
         note(found, Rule::TooWarm, format!("{} sleeps, and nobody will wake it", ReplicaId::new(id, **n)));
@@ -174,7 +178,7 @@ fn listed_wrongly(id: &AppId, app: &DesiredApp, found: &mut Found) {
         let wrong = match replica {
             None => "has no record",
             Some(replica) if matches!(replica.intent, Intent::Stop { .. }) => "is being stopped",
-            Some(replica) if matches!(replica.intent, Intent::Pause { .. }) => "sleeps",
+            Some(replica) if replica.intent.is_warm() => "sleeps",
             Some(replica) if replica.addr != backend.addr => "listens elsewhere",
             Some(_) => continue,
         };

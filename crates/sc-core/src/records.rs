@@ -150,12 +150,24 @@ pub struct Scale {
     /// The scaler holds still until then.
     #[serde(default)]
     pub paused_until_ms: Option<UnixMs>,
+    /// Set by the scaler while the load is more than the maximum takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shed: Option<Shed>,
     /// The scaler's memory, at most 32 KiB as JSON.
     #[serde(default)]
     pub memory: serde_json::Value,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// How load is shed that the maximum of replicas does not take, so that what is accepted is answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shed {
+    /// Requests and streams that one replica has at once, from all proxies together; above 0.
+    pub in_flight: u32,
+    /// Milliseconds that a request waits for a place; then it gets 503.
+    pub queue_ms: u64,
 }
 
 /// One replica that was asked for. Made by the commit that allocates its incarnation, before the engine hears of it.
@@ -186,6 +198,9 @@ pub struct Replica {
     /// How often the engine said it was restarted behind our back when its readiness was last judged.
     #[serde(default)]
     pub restarts: u64,
+    /// When it was last to be started again after it had been parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revived: Option<Revived>,
     /// A new one shall take its place, as in a rollout (`sc restart app/3`).
     #[serde(default)]
     pub replace: bool,
@@ -198,8 +213,29 @@ pub struct Replica {
     pub extra: Extra,
 }
 
-/// What the manager means to do with a replica. Only ever moves towards `Stop`, but for waking a paused one and taking
-/// back a sound one that drains.
+impl Replica {
+    /// Whether it is to be started again after it was parked, and its engine has not shown that yet: its old end says nothing.
+    pub fn awaits_start(&self) -> bool {
+        self.intent == Intent::Run && self.revived.is_some_and(|revived| revived.restarts == self.restarts)
+    }
+
+    /// Whether it comes up for the first time since it was started: never ready, woken or restarted behind our back since.
+    pub fn is_first(&self) -> bool {
+        self.unready_ms <= self.revived.map_or(self.created_ms, |revived| revived.at_ms.max(self.created_ms))
+    }
+}
+
+/// A parked replica that is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revived {
+    /// When.
+    pub at_ms: UnixMs,
+    /// [`crate::observed::Seen::restarts`] before: another number means that it was started.
+    pub restarts: u64,
+}
+
+/// What the manager means to do with a replica. Only ever moves towards `Stop`, but for waking a paused one, starting a parked
+/// one again, and taking back a sound one that drains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Intent {
@@ -207,6 +243,12 @@ pub enum Intent {
     Run,
     /// It shall sleep, ready to be woken.
     Pause {
+        /// Since when.
+        #[serde(default)]
+        since_ms: UnixMs,
+    },
+    /// It shall be stopped and kept, ready to be started again.
+    Park {
         /// Since when.
         #[serde(default)]
         since_ms: UnixMs,
@@ -228,6 +270,13 @@ pub enum Intent {
         /// Why, for people.
         why: String,
     },
+}
+
+impl Intent {
+    /// Whether it is kept, not running, to be woken or started again.
+    pub fn is_warm(&self) -> bool {
+        matches!(self, Self::Pause { .. } | Self::Park { .. })
+    }
 }
 
 /// A proxy that serves the routes.

@@ -9,7 +9,7 @@ use crate::{
     names::{AppId, ReplicaId},
     observed::{Observed, Run},
     plan::{Desired, DesiredApp, Effects, Published, Slot},
-    records::{Extra, Intent, Replica, Rollout},
+    records::{Extra, Intent, Replica, Rollout, Shed},
     spec::{AppSpec, RouteSpec, Traffic},
 };
 
@@ -60,7 +60,8 @@ fn one() -> u32 {
 /// What the proxies shall be told of every app: its backends are the replicas that shall run, are ready, and are not
 /// known to be anything but running. Apps that are left alone are not in it: what is published of them stays.
 pub fn routes(desired: &Desired, observed: &Observed) -> BTreeMap<AppId, AppRoutes> {
-    desired.apps.iter().map(|(id, app)| (id.clone(), app_routes(id, app, observed))).collect()
+    let proxies = desired.proxies.len();
+    desired.apps.iter().map(|(id, app)| (id.clone(), app_routes(id, app, observed, proxies))).collect()
 }
 
 /// Makes the published documents so, here, and says what that means for the store: one change for each document that
@@ -89,7 +90,7 @@ fn publish_one(desired: &mut Desired, id: &AppId, new: Option<AppRoutes>) -> Eff
     })
 }
 
-fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed) -> AppRoutes {
+fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed, proxies: usize) -> AppRoutes {
     let spec = serving_spec(app);
     let listed = |(n, replica): (&u64, &Replica)| {
         let replica_id = ReplicaId::new(id, *n);
@@ -102,12 +103,17 @@ fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed) -> AppRoutes {
     };
     let mut backends: Vec<_> = app.replicas.iter().filter_map(listed).collect();
     let by_version = share_out(app, &mut backends);
+    let mut traffic = spec.map(|spec| spec.traffic.clone()).unwrap_or_default();
+    // Without a backend requests wait for one as always.
+    if let Some(shed) = app.scale.shed.filter(|_| app.app.scale.auto && !backends.is_empty()) {
+        bound(&mut traffic, &shed, proxies);
+    }
     AppRoutes {
         v: 1,
         app: id.clone(),
         routes: spec.map(|spec| spec.routes.clone()).unwrap_or_default(),
         backends,
-        traffic: spec.map(|spec| spec.traffic.clone()).unwrap_or_default(),
+        traffic,
         stopped: app.app.stopped || app.app.deleting,
         by_version,
         extra: app.published.as_ref().map(|published| published.routes.extra.clone()).unwrap_or_default(),
@@ -141,6 +147,13 @@ fn share_out(app: &DesiredApp, backends: &mut [BackendRoute]) -> bool {
 
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+/// Narrows what the user set to what sheds the load in time. Each proxy counts for itself, and gets its part.
+fn bound(traffic: &mut Traffic, shed: &Shed, proxies: usize) {
+    let each = shed.in_flight.div_ceil(u32::try_from(proxies).unwrap_or(u32::MAX).max(1)).max(1);
+    traffic.max_in_flight = Some(traffic.max_in_flight.map_or(each, |given| given.min(each)));
+    traffic.queue_timeout_ms = traffic.queue_timeout_ms.min(shed.queue_ms);
 }
 
 /// Whether requests may go to a replica.

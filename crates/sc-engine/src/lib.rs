@@ -158,6 +158,14 @@ pub trait Engine: Send + Sync + 'static {
     /// Unfreezes a replica.
     async fn wake(&self, replica: &ReplicaId) -> Result<(), EngineError>;
 
+    /// Stops a replica (SIGTERM, `grace_ms`, SIGKILL) and keeps it: its files, its log, and the address it was given, which
+    /// is nobody's meanwhile. One that has ended already is fine.
+    async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError>;
+
+    /// Starts a replica again that has ended. One that runs is left as it is. [`sc_core::observed::Seen::restarts`] is
+    /// another number from then on.
+    async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError>;
+
     /// Removes an app's network once nothing is in it. One that does not exist is fine.
     async fn remove_network(&self, app: &AppId) -> Result<(), EngineError>;
 

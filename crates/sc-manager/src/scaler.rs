@@ -9,9 +9,12 @@ use std::{
 use sc_core::{
     AppId,
     plan::{Desired, DesiredApp},
-    records::{self, Intent, Level, Replica, Scale, UnixMs, key},
+    records::{self, Intent, Level, Scale, Shed, UnixMs, key},
 };
-use sc_scale::{Alert, Decision, Memory, Now, Policy, decide};
+use sc_scale::{
+    Alert, Decision, Memory, Now, Policy, decide,
+    minutes::{MINUTE_MS, Minute},
+};
 use sc_store::{Expect, Fence, StoreError, Write};
 use tokio::time::sleep;
 
@@ -32,9 +35,16 @@ struct Remembered {
     epoch: Option<Fence>,
     apps: BTreeMap<AppId, (Memory, UnixMs)>,
     recordings: Recordings,
+    /// The minute that goes on, by its number since 1970.
+    minute: u64,
+    /// When the load was last more than the maximum takes.
+    pressed: BTreeMap<AppId, UnixMs>,
     /// What was warned of last, and when.
     warned: BTreeMap<(AppId, &'static str), UnixMs>,
 }
+
+/// Load is shed until the maximum has been enough for so many milliseconds.
+const SHED_FOR_MS: u64 = 60_000;
 
 /// The same warning is given at most so often.
 const WARN_EVERY_MS: u64 = 600_000;
@@ -87,17 +97,37 @@ pub async fn scale(world: &World) {
             remembered = Remembered::default();
             continue;
         };
+        if closed {
+            keep_minute(world, &desired, &mut remembered.minute);
+        }
         if closed || urgent {
             round(world, &desired, fence, &mut remembered).await;
         }
     }
 }
 
+/// Once in a minute, keeps what the last one was like.
+fn keep_minute(world: &World, desired: &Desired, minute: &mut u64) {
+    let now = world.now_ms() / MINUTE_MS;
+    if std::mem::replace(minute, now) + 1 != now {
+        // It goes on, or nobody saw its begin.
+        return;
+    }
+    for (id, app) in &desired.apps {
+        let last = world.reports.with_window(id, |window| Minute::of(window, now * MINUTE_MS, app.scale.want));
+        if let Some(last) = last {
+            world.recorder.keep(id, last);
+        }
+    }
+}
+
 async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut Remembered) {
     if remembered.epoch != Some(fence) {
-        *remembered = Remembered { epoch: Some(fence), ..Remembered::default() };
+        let minute = remembered.minute;
+        *remembered = Remembered { epoch: Some(fence), minute, ..Remembered::default() };
     }
     remembered.apps.retain(|app, _| desired.apps.contains_key(app));
+    remembered.pressed.retain(|app, _| desired.apps.contains_key(app));
     remembered.recordings.keep(|app| desired.apps.contains_key(app));
     for (id, app) in &desired.apps {
         let scale = &app.app.scale;
@@ -109,14 +139,16 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
         let (policy, now) = (Policy::from(scale), now(world, id, app));
         world.reports.note_outside(id, world.outside.of(id));
         let (decision, memory) = recorded(world, id, &policy, &now, memory, &mut remembered.recordings);
-        let due = decision.want != app.scale.want || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
-        let written = if due { write(world, desired, fence, id, &decision, &memory).await } else { Ok(()) };
+        let shed = shed(world, id, &policy, (&decision, &memory), app.scale.shed, &mut remembered.pressed);
+        let changes = decision.want != app.scale.want || shed != app.scale.shed;
+        let due = changes || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
+        let written = if due { write(world, desired, fence, id, (&decision, &memory, shed)).await } else { Ok(()) };
         let written_ms = if due { world.now_ms() } else { written_ms };
         remembered.apps.insert(id.clone(), (memory, written_ms));
         warn(world, id, &decision, &mut remembered.warned);
         world.decided(id, decision.clone());
         match written {
-            Ok(()) if decision.want != app.scale.want => tell(world, id, app.scale.want, decision),
+            Ok(()) if changes => tell(world, id, &app.scale, decision, shed),
             Ok(()) => {}
             // Somebody else changed the record: the next second decides on that.
             Err(StoreError::Conflict) => {}
@@ -151,14 +183,13 @@ async fn write(
     desired: &Desired,
     fence: Fence,
     id: &AppId,
-    decision: &Decision,
-    memory: &Memory,
+    (decision, memory, shed): (&Decision, &Memory, Option<Shed>),
 ) -> Result<(), StoreError> {
     let Some(app) = desired.apps.get(id) else { return Ok(()) };
     let memory = serde_json::to_value(memory).unwrap_or_default();
     let small = memory.to_string().len() <= MEMORY_MAX;
     let memory = if small { memory } else { serde_json::Value::Null };
-    let record = Scale { want: decision.want, memory, ..app.scale.clone() };
+    let record = Scale { want: decision.want, memory, shed, ..app.scale.clone() };
     if record == app.scale {
         return Ok(());
     }
@@ -171,12 +202,54 @@ async fn write(
     world.mirror.commit(Some(fence), expects, vec![put]).await.map(drop)
 }
 
-fn tell(world: &World, id: &AppId, from: u32, decision: Decision) {
+/// What load is to be shed by, while it is more than the maximum takes and for a while after.
+fn shed(
+    world: &World,
+    id: &AppId,
+    policy: &Policy,
+    (decision, memory): (&Decision, &Memory),
+    before: Option<Shed>,
+    pressed: &mut BTreeMap<AppId, UnixMs>,
+) -> Option<Shed> {
+    let now = world.now_ms();
+    if decision.alerts.iter().any(|alert| matches!(alert, Alert::MaxReached { .. })) {
+        pressed.insert(id.clone(), now);
+    } else if before.is_none() {
+        return None;
+    }
+    // A new leader does not know since when.
+    let since = *pressed.entry(id.clone()).or_insert(now);
+    if now >= since.saturating_add(SHED_FOR_MS) || decision.want < policy.max {
+        pressed.remove(id);
+        return None;
+    }
+    world.reports.with_window(id, |window| sc_scale::overload::shed(policy, now, window, memory, before.as_ref()))
+}
+
+fn tell(world: &World, id: &AppId, before: &Scale, decision: Decision, shed: Option<Shed>) {
+    world.wake.notify_one();
+    if shed.is_some() != before.shed.is_some() {
+        let (level, text) = match shed {
+            Some(Shed { in_flight, queue_ms }) => (
+                Level::Warning,
+                format!(
+                    "{id} gets more than {} replicas take: each works on {in_flight} requests at once, others wait for at \
+                     most {queue_ms} ms and get 503 then",
+                    decision.want
+                ),
+            ),
+            None => (Level::Info, format!("{id} takes all requests again")),
+        };
+        world.events.add(world.events.event(level, "overload", Some(id), text));
+    }
+    if decision.want == before.want {
+        return;
+    }
+    let from = before.want;
     let text = format!("{id}: {from} → {} replicas: {}", decision.want, decision.reason);
     let mut event = world.events.event(Level::Info, "scaled", Some(id), text);
     event.data = serde_json::to_value(&decision).unwrap_or_default();
     world.events.add(event);
-    world.wake.notify_one();
 }
 
 fn stored_memory(scale: &Scale) -> Memory {
@@ -190,7 +263,8 @@ fn now(world: &World, id: &AppId, app: &DesiredApp) -> Now {
         ready: ready(app).count() as u32,
         held: world.reports.gauges(id).held,
         version: app.app.stable.unwrap_or(app.app.version),
-        warm: asleep(app),
+        warm: kept(app, |intent| matches!(intent, Intent::Pause { .. })),
+        stopped: kept(app, |intent| matches!(intent, Intent::Park { .. })),
     }
 }
 
@@ -215,10 +289,9 @@ fn facts(world: &World, id: &AppId, app: &DesiredApp) -> Facts {
     }
 }
 
-/// The replicas that could be woken.
-fn asleep(app: &DesiredApp) -> u32 {
-    let sleeps = |r: &&Replica| matches!(r.intent, Intent::Pause { .. }) && app.is_current(r);
-    app.replicas.values().filter(sleeps).count() as u32
+/// The replicas that could be woken, or started again.
+fn kept(app: &DesiredApp, kind: fn(&Intent) -> bool) -> u32 {
+    app.replicas.values().filter(|r| kind(&r.intent) && app.is_current(r)).count() as u32
 }
 
 /// The replicas that take traffic, with the time since when.

@@ -30,9 +30,15 @@ fn full_window(bencher: divan::Bencher) {
             complete: true,
             ..Sample::default()
         });
-        memory = decide(&policy, &Now { at_ms, want: 4, ready: 4, held: 0, version: 1, warm: 0 }, &window, memory).1;
+        memory = decide(
+            &policy,
+            &Now { at_ms, want: 4, ready: 4, held: 0, version: 1, warm: 0, ..Now::default() },
+            &window,
+            memory,
+        )
+        .1;
     }
-    let now = Now { at_ms: at_ms + 1, want: 4, ready: 4, held: 0, version: 1, warm: 0 };
+    let now = Now { at_ms: at_ms + 1, want: 4, ready: 4, held: 0, version: 1, warm: 0, ..Now::default() };
     memory.capacity.learned_ms -= 1_000;
     bencher.with_inputs(|| memory.clone()).bench_values(|memory| decide(&policy, &now, &window, memory));
 }

@@ -13,6 +13,8 @@
 //! | what each signal asks for | [`needs`] |
 //! | what limits the largest of them | [`guards`] |
 //! | all of it in order, and in words | [`mod@decide`] |
+//! | a minute in 64 bytes, for a fortnight of them | [`minutes`] |
+//! | what becomes of the load that `max` cannot take | [`overload`] |
 //! | recorded inputs, and deciding again from them | [`replay`] |
 
 pub mod capacity;
@@ -20,7 +22,9 @@ pub mod decide;
 pub mod demand;
 pub mod guards;
 pub mod margin;
+pub mod minutes;
 pub mod needs;
+pub mod overload;
 mod policy;
 pub mod replay;
 pub mod spell;
@@ -50,6 +54,13 @@ pub struct Now {
     pub version: u64,
     /// Replicas of it that sleep and can be woken.
     pub warm: u32,
+    /// Replicas of it that were stopped and kept, and can be started again.
+    #[serde(skip_serializing_if = "is_0")]
+    pub stopped: u32,
+}
+
+fn is_0(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What the scaler remembers from call to call, opaque to others, a few KiB as JSON. Store it with `want`; one that is

@@ -1,5 +1,5 @@
-//! How long a replica takes from being asked for to serving, learned from rises: of those that are started, and apart from
-//! them of those that are only woken.
+//! How long a replica takes from being asked for to serving, learned from rises: of those that are made anew, and apart from
+//! them of those that are only woken, and of those that were stopped and are started again.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,16 @@ pub struct Starts {
     pub seconds: Option<f64>,
     /// Seconds nearly all stay within that are woken; none: no rise by those alone was seen to its end.
     pub woken_seconds: Option<f64>,
+    /// Seconds nearly all stay within that are started again, or woken; none: no rise by those alone was seen to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revived_seconds: Option<f64>,
     /// The rise being watched: when, and to how many.
     pub rise: Option<(u64, u32)>,
     /// Whether those that sleep are enough for that rise.
     pub wakes: bool,
+    /// Whether those that sleep and those that were stopped are enough for that rise, and the former alone are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub revives: bool,
 }
 
 /// Seconds from waking a replica to its serving, until it is learned per app: thawing it, one probe, and new routes.
@@ -29,6 +35,11 @@ impl Starts {
     /// Seconds to reckon with for a replica that is woken.
     pub fn woken_horizon(&self) -> f64 {
         self.woken_seconds.unwrap_or(WAKE_SECONDS).min(self.horizon())
+    }
+
+    /// Seconds to reckon with for a replica that is started again: no longer than for a new one.
+    pub fn revived_horizon(&self) -> f64 {
+        self.revived_seconds.unwrap_or(f64::MAX).min(self.horizon())
     }
 
     /// Seconds to reckon with for a replica that is started.
@@ -45,7 +56,11 @@ impl Starts {
             self.rise = None;
         } else if now.ready >= want {
             let took = took_ms as f64 / 1_000.0;
-            let seconds = if self.wakes { &mut self.woken_seconds } else { &mut self.seconds };
+            let seconds = match (self.wakes, self.revives) {
+                (true, _) => &mut self.woken_seconds,
+                (false, true) => &mut self.revived_seconds,
+                (false, false) => &mut self.seconds,
+            };
             let old = seconds.unwrap_or(took);
             let share = if took > old { 0.5 } else { 0.05 };
             *seconds = Some(old + share * (took - old));
@@ -57,7 +72,9 @@ impl Starts {
     pub(crate) fn rose(&mut self, now: &Now, want: u32) {
         if self.rise.is_none() {
             self.rise = Some((now.at_ms, want));
-            self.wakes = want.saturating_sub(now.want) <= now.warm;
+            let more = want.saturating_sub(now.want);
+            self.wakes = more <= now.warm;
+            self.revives = !self.wakes && more <= now.warm.saturating_add(now.stopped);
         }
     }
 }

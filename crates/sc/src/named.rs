@@ -81,7 +81,7 @@ pub(crate) async fn running(client: &Client, app: &AppId) -> anyhow::Result<Vec<
     // An app that does not exist is told from one without replicas.
     client.app(app).await.with_context(|| format!("{app}"))?;
     let mut all = client.replicas(Some(app)).await?;
-    all.retain(|view| !matches!(view.state.as_str(), "exited" | "paused" | "stopping" | "unknown"));
+    all.retain(|view| !matches!(view.state.as_str(), "exited" | "paused" | "stopped" | "stopping" | "unknown"));
     all.sort_by_key(|view| (view.state != "ready", view.replica.incarnation));
     Ok(all)
 }

@@ -80,6 +80,21 @@ fn read(document: &toml::Spanned<toml::de::DeTable<'_>>, errors: &Errors) -> Vec
     apps
 }
 
+/// Shows what a manager found wrong with an app where the file says it. `wrong`: keys, like `scale.policy.0.url`, and what is
+/// wrong with each. None: the file does not have the app, or is none.
+pub fn locate(text: &str, name: &Name, wrong: &[(String, String)]) -> Option<FileErrors> {
+    let (document, _) = toml::de::DeTable::parse_recoverable(text);
+    let (reading, found) = (Errors::default(), Errors::default());
+    let top = Reader::new(&document, &reading);
+    let (defaults, apps) = (top.table("defaults"), top.table("app")?);
+    let (_, _, app) = apps.tables(defaults.as_ref()).into_iter().find(|(app, ..)| app == name.as_str())?;
+    app::read(&app);
+    for (key, what) in wrong {
+        found.add(app.span(key), format!("{key}: {what}"));
+    }
+    found.finish(text).err()
+}
+
 /// Where a binary is placed in a replica.
 pub fn binary_target(from: &str) -> String {
     let name = from.rsplit('/').find(|part| !part.is_empty()).unwrap_or("program");

@@ -43,13 +43,15 @@ pub(super) fn scale(table: &Reader<'_>) -> (Option<ScaleSpec>, Option<u32>) {
     (auto.then_some(spec), replicas)
 }
 
-/// `size = 2`, and for how long and within how much memory.
+/// `size = 2`, and for how long and within how much memory; `stopped = 2` beside them, and for how long.
 pub(super) fn warm(table: &Reader<'_>) -> WarmSpec {
     let default = WarmSpec::default();
     WarmSpec {
         size: table.number("size", 0..=u32::MAX).unwrap_or(default.size),
         for_ms: table.parsed("pause_for", parse_duration).unwrap_or(default.for_ms),
         memory: table.parsed("memory", parse_size),
+        stopped: table.number("stopped", 0..=u32::MAX).unwrap_or(default.stopped),
+        stop_for_ms: table.parsed("stop_for", parse_duration).unwrap_or(default.stop_for_ms),
     }
 }
 

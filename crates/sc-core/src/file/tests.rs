@@ -38,6 +38,8 @@ fn a_whole_file() {
         size = 2
         pause_for = "5m"
         memory = "128MiB"
+        stopped = 3
+        stop_for = "1h"
 
         [app.worker]
         binary = "./bin/worker"
@@ -61,7 +63,10 @@ fn a_whole_file() {
     assert_eq!(shop.spec.resources.cpus, Some(0.5));
     assert_eq!(shop.spec.health.probe, Probe::Http { path: "/healthz".into() });
     let scale = shop.scale.as_ref().unwrap();
-    assert_eq!(scale.warm, WarmSpec { size: 2, for_ms: 300_000, memory: Some(128 << 20) });
+    assert_eq!(
+        scale.warm,
+        WarmSpec { size: 2, for_ms: 300_000, memory: Some(128 << 20), stopped: 3, stop_for_ms: 3_600_000 }
+    );
     assert_eq!((scale.auto, scale.min, scale.max, scale.cpu), (true, 1, 10, Some(0.7)));
     assert_eq!(worker.spec.command, ["/app/worker", "--all"]);
     assert_eq!(
@@ -222,6 +227,26 @@ target = 1
 }
 
 #[test]
+fn what_a_manager_refuses_is_shown_in_the_file() {
+    let text = "[app.shop]\nimage = \"x\"\n[app.web]\nimage = \"web\"\nport = 80\n[app.web.scale]\nmax = 3\n\
+                [[app.web.scale.policy]]\nmetric = \"http\"\nurl = \"http://x\"\n";
+    let wrong = [
+        ("scale.policy.0.url".to_owned(), "nobody answers".to_owned()),
+        ("scale.max".to_owned(), "too many".to_owned()),
+    ];
+    let web = Name::new("web").unwrap();
+    insta::assert_snapshot!(locate(text, &web, &wrong).unwrap(), @r#"
+    line 7, column 7: scale.max: too many
+     7 | max = 3
+       |       ^
+    line 10, column 7: scale.policy.0.url: nobody answers
+     10 | url = "http://x"
+        |       ^^^^^^^^^^
+    "#);
+    assert!(locate(text, &Name::new("other").unwrap(), &wrong).is_none());
+}
+
+#[test]
 fn a_warm_pool_needs_what_it_is_reckoned_with() {
     let app = "[app.web]\nimage = \"web\"\n";
     assert!(errors(&format!("{app}port = 80\n[app.web.warm]\nsize = 1")).contains("needs a `max`"));
@@ -229,6 +254,9 @@ fn a_warm_pool_needs_what_it_is_reckoned_with() {
     assert!(errors(&format!("{app}{scale}")).contains("without a port"));
     assert!(errors(&format!("{app}port = 80\n{scale}memory = \"1GiB\"")).contains("resources.memory"));
     assert!(errors(&format!("{app}port = 80\n{scale}pause_for = \"10ms\"")).contains("between 1s and a year"));
+    assert!(errors(&format!("{app}port = 80\n{scale}stop_for = \"10ms\"")).contains("between 1s and a year"));
+    let stopped = "[app.web.scale]\nmax = 3\n[app.web.warm]\nstopped = 1\n";
+    assert!(errors(&format!("{app}{stopped}")).contains("without a port"));
     assert!(parse(&format!("{app}port = 80\n{scale}")).is_ok());
 }
 

@@ -84,6 +84,15 @@ pub enum Action {
     Pause(ReplicaId),
     /// Record: intent `Run`. Engine: unfreeze it.
     Wake(ReplicaId),
+    /// Record: intent `Park`. Engine: stop it gracefully, and keep it.
+    Park(ReplicaId),
+    /// Record: intent `Run`; it was parked, and has to prove itself anew. Engine: start it again.
+    Revive {
+        /// Which.
+        replica: ReplicaId,
+        /// [`crate::observed::Seen::restarts`] before its start.
+        restarts: u64,
+    },
     /// Record: intent `Run` again; it was draining, is sound, and is wanted after all.
     Resume(ReplicaId),
     /// Record: delete it; the engine has it no more.
@@ -196,6 +205,8 @@ impl Action {
             | Self::Stop(replica)
             | Self::Pause(replica)
             | Self::Wake(replica)
+            | Self::Park(replica)
+            | Self::Revive { replica, .. }
             | Self::Resume(replica)
             | Self::Forget(replica)
             | Self::Remove(replica) => Some(replica),

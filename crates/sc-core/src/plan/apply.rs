@@ -3,7 +3,7 @@
 use super::{Action, Desired, DesiredApp, Published, ranges};
 use crate::{
     names::{AppId, ReplicaId},
-    records::{App, CrashLoop, Gone, Intent, Met, Replica, Retired, Rollout, UnixMs},
+    records::{App, CrashLoop, Gone, Intent, Met, Replica, Retired, Revived, Rollout, UnixMs},
 };
 
 /// Makes an action's change of records. One whose records are not there changes nothing.
@@ -50,6 +50,20 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
         Action::Wake(replica) => with_replica(desired, replica, |record| {
             if record.intent != Intent::Run {
                 unready(record, now);
+            }
+            record.intent = Intent::Run;
+        }),
+        Action::Park(replica) => with_replica(desired, replica, |record| {
+            if !matches!(record.intent, Intent::Park { .. }) {
+                record.intent = Intent::Park { since_ms: now };
+            }
+            record.ready_ms = None;
+        }),
+        Action::Revive { replica, restarts } => with_replica(desired, replica, |record| {
+            if record.intent != Intent::Run {
+                unready(record, now);
+                record.restarts = *restarts;
+                record.revived = Some(Revived { at_ms: now, restarts: *restarts });
             }
             record.intent = Intent::Run;
         }),
@@ -121,6 +135,7 @@ fn start(desired: &mut Desired, id: &ReplicaId, action: &Action, now: UnixMs) {
         seen_ms: None,
         unready_ms: now,
         restarts: 0,
+        revived: None,
         replace: false,
         created_ms: now,
         epoch,

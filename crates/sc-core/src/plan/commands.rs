@@ -34,7 +34,7 @@ pub fn stop_one(desired: &mut Desired, id: &ReplicaId, now: UnixMs) -> Result<Ef
     let slots = [Slot::App(id.app.clone()), Slot::Scale(id.app.clone()), Slot::Replica(id.clone())];
     Ok(desired.change(&slots, |desired| {
         let Some(app) = desired.apps.get_mut(&id.app) else { return };
-        let sleeps = app.replicas.get(&id.incarnation).is_some_and(|r| matches!(r.intent, Intent::Pause { .. }));
+        let sleeps = app.replicas.get(&id.incarnation).is_some_and(|r| r.intent.is_warm());
         // A stopped app keeps the count it will have again, whatever still leaves. One that sleeps is not counted.
         let want = if app.app.stopped || sleeps { app.scale.want } else { app.want().saturating_sub(1) };
         app.scale.want = want;

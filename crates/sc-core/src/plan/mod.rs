@@ -98,8 +98,9 @@ impl Draft {
 
     fn add(&mut self, steps: Steps) {
         for (action, why) in steps {
-            // One that is woken here is seen paused by the next phase still.
-            if matches!(action, Action::Wake(_)) && self.steps.iter().any(|(known, _)| *known == action) {
+            // One that is woken, say, is seen paused by the next phase still.
+            let engines = matches!(action, Action::Wake(_) | Action::Park(_) | Action::Revive { .. });
+            if engines && self.steps.iter().any(|(known, _)| *known == action) {
                 continue;
             }
             apply::apply(&mut self.desired, &action, &why, self.now);

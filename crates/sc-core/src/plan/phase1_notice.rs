@@ -17,7 +17,8 @@ pub(super) fn notice(view: &View) -> Steps {
         let restarts = seen.restarts;
         let stays = matches!(replica.intent, Intent::Run | Intent::Pause { .. });
         // One that is made and not started yet counts as seen from its start on, which is no restart then.
-        if stays && replica.seen_ms.is_none() && seen.run != Run::Created {
+        let anew = replica.seen_ms.is_none() || replica.awaits_start() && restarts != replica.restarts;
+        if stays && anew && seen.run != Run::Created {
             steps.push((Action::MarkSeen { replica: id.clone(), restarts }, "the engine has it".to_owned()));
         }
     }
@@ -36,6 +37,9 @@ pub(super) fn notice(view: &View) -> Steps {
 /// Why a replica cannot be called ready any more (or its probes so far do not count).
 fn doubt(view: &View, id: &ReplicaId, replica: &Replica, restarts: u64) -> Option<String> {
     let life = view.life(id, replica);
+    if replica.awaits_start() {
+        return None;
+    }
     if replica.seen_ms.is_some() && restarts != replica.restarts && !matches!(life, Life::Exited(_)) {
         return Some("it was restarted by somebody else".to_owned());
     }

@@ -6,7 +6,7 @@
 
 use super::{
     Action, Steps,
-    view::{Life, View, is_first},
+    view::{Life, View},
 };
 use crate::{
     names::ReplicaId,
@@ -34,17 +34,19 @@ struct Failure {
 }
 
 fn failure(view: &View, id: &ReplicaId, replica: &Replica) -> Option<Failure> {
-    if !matches!(replica.intent, Intent::Run | Intent::Pause { .. }) {
+    if !matches!(replica.intent, Intent::Run | Intent::Pause { .. } | Intent::Park { .. }) {
         return None;
     }
     let (cause, counts) = match view.life(id, replica) {
         Life::Unknown => return None,
+        Life::Exited(_) if matches!(replica.intent, Intent::Park { .. }) => return None,
+        Life::Exited(_) if replica.awaits_start() => (view.observed.refused.get(id)?.clone(), false),
         Life::Exited(exit) => (exit.to_string(), replica.intent == Intent::Run),
         Life::Absent if replica.seen_ms.is_some() => ("it was removed by somebody else".to_owned(), false),
         Life::Absent | Life::Created if view.observed.refused.contains_key(id) => {
             (view.observed.refused[id].clone(), true)
         }
-        _ if replica.intent == Intent::Run && is_first(replica) && view.is_late(replica) => {
+        _ if replica.intent == Intent::Run && replica.is_first() && view.is_late(replica) => {
             (late(view, id, replica), true)
         }
         _ => return None,

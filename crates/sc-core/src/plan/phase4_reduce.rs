@@ -5,7 +5,8 @@
 //! - Above the count of their version: those still starting first, then the newest. The oldest have warm caches, and the
 //!   newest hold the fewest long-lived connections, so they drain soonest. Of a canary whose share was lowered only as far
 //!   as ready ones remain for the wanted count.
-//! - Paused ones of another version, of an app that is stopped, above what may sleep, or asleep for too long.
+//! - Paused and parked ones of another version, of an app that is stopped, above what may be kept, or kept for too long. A
+//!   paused one whose time is over is parked, where there is room.
 //! - Sick ones: when enough others are ready. Else (all of them failed their probes at once, say) only after
 //!   `health.start_ms` more, one at a time, when no replacement is on its way and the app's back-off is over: they may
 //!   well recover, and killing all would make certain that nobody serves.
@@ -92,10 +93,18 @@ pub(super) fn surplus_why(view: &View) -> String {
     }
 }
 
-/// Paused ones that nobody will wake.
+/// Paused and parked ones that nobody will wake.
 fn asleep(view: &View) -> Steps {
-    let useless = warm::useless(view).into_iter().filter(|(_, replica, _)| view.knows(replica));
-    useless.map(|(id, replica, why)| drain(view, id, replica, why)).collect()
+    let mut shelf = warm::shelf(view);
+    let useless = warm::useless(view).into_iter().filter(|useless| view.knows(useless.replica));
+    let step = |useless: warm::Useless| {
+        if useless.may_park && shelf > 0 {
+            shelf -= 1;
+            return (Action::Park(useless.id), useless.why);
+        }
+        drain(view, useless.id, useless.replica, useless.why)
+    };
+    useless.map(step).collect()
 }
 
 fn sick(view: &View) -> Steps {

@@ -1,4 +1,4 @@
-//! Phase 5: which replicas are added: first those that drain but are sound, then paused ones, then new ones.
+//! Phase 5: which replicas are added: first those that drain but are sound, then paused ones, then parked ones, then new ones.
 //!
 //! Never more that shall run than wanted and surge, and never more in all (those on their way out included, while they
 //! may still run) than the app's maximum and surge. Sick replicas do not count towards the wanted ones, so their
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     names::{Name, ReplicaId},
     observed::Node,
-    records::{Subnet, key},
+    records::{Intent, Subnet, key},
     spec::AppSpec,
 };
 
@@ -34,6 +34,11 @@ pub(super) fn grow(view: &View) -> Steps {
             missing -= 1;
         }
         if side.crash.is_none_or(|crash| view.now() >= crash.until_ms) {
+            let parked = if is_canary { Vec::new() } else { warm::revivable(view) };
+            for action in parked.into_iter().take(missing) {
+                steps.push((action, why.clone()));
+                missing -= 1;
+            }
             new.extend(std::iter::repeat_n((side.version, side.spec, why), missing));
         }
     }
@@ -60,7 +65,9 @@ fn missing<'a>(view: &View<'a>) -> Vec<(Side<'a>, usize)> {
 /// How many may be running, by intent or still.
 fn occupying(view: &View) -> usize {
     let may_run = |life: Life| !matches!(life, Life::Absent | Life::Exited(_));
-    view.running().count() + view.leaving().filter(|(id, replica)| may_run(view.life(id, replica))).count()
+    let parked = view.replicas().filter(|(_, replica)| matches!(replica.intent, Intent::Park { .. }));
+    view.running().count()
+        + view.leaving().chain(parked).filter(|(id, replica)| may_run(view.life(id, replica))).count()
 }
 
 /// Draining ones of a version that can serve on, the oldest first.

@@ -22,6 +22,13 @@ fn again(view: &View, id: ReplicaId, replica: &Replica) -> Option<(Action, Strin
         }
         (Intent::Run, Life::Created) => Some((Action::StartAgain(id), "it was made but not started".to_owned())),
         (Intent::Run, Life::Paused) => Some((Action::Wake(id), "it shall run and is paused".to_owned())),
+        (Intent::Run, Life::Exited(_)) if replica.awaits_start() => {
+            let restarts = replica.restarts;
+            Some((Action::Revive { replica: id, restarts }, "it shall run and is stopped".to_owned()))
+        }
+        (Intent::Park { .. }, Life::Running | Life::Paused) => {
+            Some((Action::Park(id), "it shall be stopped and is not".to_owned()))
+        }
         (Intent::Pause { .. }, Life::Running) => Some((Action::Pause(id), "it shall sleep and runs".to_owned())),
         _ => None,
     }

@@ -1,8 +1,9 @@
-//! Phase 7: stop what has drained, or let it sleep; forget what is gone.
+//! Phase 7: stop what has drained, or let it sleep, or park it; forget what is gone.
 //!
 //! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose
 //! lease ended lately, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
-//! passed. In the second case, and where the app keeps warm replicas (see [`super::warm`]), it is paused instead. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
+//! passed. In the second case, and where the app keeps warm replicas (see [`super::warm`]), it is paused
+//! instead, or parked where no more may be paused. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
 
 use super::{
     Action, Steps,
@@ -17,7 +18,7 @@ use crate::{
 
 pub(super) fn stop(view: &View) -> Steps {
     let mut steps = Steps::new();
-    let mut beds = warm::room(view);
+    let (mut beds, mut shelf) = (warm::room(view), warm::shelf(view));
     for (id, replica) in view.leaving() {
         let life = view.life(&id, replica);
         if life == Life::Unknown {
@@ -29,11 +30,16 @@ pub(super) fn stop(view: &View) -> Steps {
                 steps.push((Action::Pause(id), format!("{why}; it is idle")));
                 continue;
             }
+            Intent::Drain { why, .. } if shelf > 0 && may_sleep(view, &id, replica) => {
+                shelf -= 1;
+                steps.push((Action::Park(id), format!("{why}; it is idle")));
+                continue;
+            }
             Intent::Drain { deadline_ms, why, .. } => {
                 done(view, &id, life, *deadline_ms).map(|how| format!("{why}; {how}"))
             }
             Intent::Stop { why } => Some(why.clone()),
-            Intent::Run | Intent::Pause { .. } => None,
+            Intent::Run | Intent::Pause { .. } | Intent::Park { .. } => None,
         };
         let Some(why) = stops else { continue };
         let was_stopping = matches!(replica.intent, Intent::Stop { .. });

@@ -54,14 +54,9 @@ pub fn stage(replica: &Replica, probe: Option<&Probed>, spec: &AppSpec) -> Stage
     let failing = probe.is_some_and(|probe| probe.failures >= spec.health.unhealthy_after.max(1));
     match replica.ready_ms {
         Some(_) => Stage::Ready,
-        None if failing && !is_first(replica) => Stage::Sick,
+        None if failing && !replica.is_first() => Stage::Sick,
         None => Stage::Starting,
     }
-}
-
-/// Whether it has never been ready, woken or restarted.
-pub(super) fn is_first(replica: &Replica) -> bool {
-    replica.unready_ms <= replica.created_ms
 }
 
 impl<'a> View<'a> {

@@ -43,6 +43,9 @@ pub(super) fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
     if scale.warm.for_ms > LONGEST_MS || scale.warm.for_ms < 1_000 {
         found.add("warm.pause_for", "give a time between 1s and a year");
     }
+    if scale.warm.stop_for_ms > LONGEST_MS || scale.warm.stop_for_ms < 1_000 {
+        found.add("warm.stop_for", "give a time between 1s and a year");
+    }
     if scale.policies.len() > POLICIES_MAX {
         found.add("scale.policy", &format!("at most {POLICIES_MAX} policies"));
     }
@@ -55,8 +58,8 @@ pub(super) fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
 
 /// What of an app may not sleep.
 pub(super) fn warm(warm: &WarmSpec, spec: &AppSpec, found: &mut Found) {
-    if warm.size > 0 && spec.port.is_none() {
-        found.add("warm", "an app without a port works unasked: nobody could tell when it may be frozen");
+    if warm.size.max(warm.stopped) > 0 && spec.port.is_none() {
+        found.add("warm", "an app without a port works unasked: nobody could tell when it may be frozen or stopped");
     }
     if warm.memory.is_some() && spec.resources.memory.is_none() {
         found.add("warm.memory", "a budget is reckoned with each replica's limit: give the app's resources.memory too");

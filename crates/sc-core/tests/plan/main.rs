@@ -3,5 +3,6 @@
 mod canary;
 mod cases;
 mod properties;
+mod shed;
 mod warm;
 mod world;

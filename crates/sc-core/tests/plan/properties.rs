@@ -28,7 +28,7 @@ enum Event {
     Withdraw(usize),
     Scale(usize, u32),
     SetMax(usize, u32),
-    Warm(usize, u32, u64),
+    Warm(usize, u32, u64, u32, u64),
     Stop(usize, bool),
     Restart(usize),
     Remove(usize),
@@ -36,6 +36,7 @@ enum Event {
     Vanish(usize),
     RestartedByOthers(usize),
     PausedByOthers(usize),
+    StartedByOthers(usize),
     Sick(usize),
     Well,
     Busy(usize, u64),
@@ -47,6 +48,11 @@ enum Event {
 
 fn program() -> impl Strategy<Value = Program> {
     prop_oneof![3 => Just(Program::Good), 1 => Just(Program::Crashes), 1 => Just(Program::Mute), 1 => Just(Program::Refused)]
+}
+
+/// Milliseconds for which warm ones are kept.
+fn kept_for() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(20_000_u64), Just(86_400_000)]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -64,7 +70,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3_usize).prop_map(Withdraw),
         3 => (0..3_usize, 0..8_u32).prop_map(|(a, w)| Scale(a, w)),
         1 => (0..3_usize, 1..8_u32).prop_map(|(a, m)| SetMax(a, m)),
-        1 => (0..3_usize, 0..4_u32, prop_oneof![Just(20_000_u64), Just(86_400_000)]).prop_map(|(a, n, ms)| Warm(a, n, ms)),
+        2 => (0..3_usize, 0..4_u32, kept_for(), 0..4_u32, kept_for())
+            .prop_map(|(a, n, ms, stopped, stopped_ms)| Warm(a, n, ms, stopped, stopped_ms)),
+        1 => n.clone().prop_map(StartedByOthers),
         1 => (0..3_usize, any::<bool>()).prop_map(|(a, s)| Stop(a, s)),
         1 => (0..3_usize).prop_map(Restart),
         1 => (0..3_usize).prop_map(Remove),
@@ -145,8 +153,9 @@ fn happen(world: &mut World, event: &Event) {
             }
         }
         Event::SetMax(n, max) => edit(world, n, |app| app.scale.max = max),
-        Event::Warm(n, size, for_ms) => {
-            edit(world, n, |app| app.scale.warm = WarmSpec { size, for_ms, memory: None });
+        Event::Warm(n, size, for_ms, stopped, stop_for_ms) => {
+            let warm = WarmSpec { size, for_ms, memory: None, stopped, stop_for_ms };
+            edit(world, n, |app| app.scale.warm = warm);
         }
         Event::Stop(n, stopped) => edit(world, n, |app| app.stopped = stopped),
         Event::Restart(n) => {
@@ -165,6 +174,14 @@ fn happen(world: &mut World, event: &Event) {
         Event::RestartedByOthers(n) => {
             if let Some(seen) = nth(world, n).and_then(|id| world.containers.get_mut(&id)) {
                 seen.restarts += 1;
+            }
+        }
+        Event::StartedByOthers(n) => {
+            let now = world.now;
+            if let Some(seen) = nth(world, n).and_then(|id| world.containers.get_mut(&id))
+                && matches!(seen.run, Run::Exited(_))
+            {
+                (seen.run, seen.restarts) = (Run::Running { since_ms: now }, seen.restarts + 1);
             }
         }
         Event::PausedByOthers(n) => set_run(world, n, Run::Paused),
@@ -217,10 +234,13 @@ fn assert_converged(world: &World) {
             assert!((share - f64::from(of.share.permille())).abs() < 1e-6, "{id}: {share} for {}", of.share);
         }
         let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
-        replicas += want + asleep;
-        assert_eq!(app.replicas.len(), want + asleep, "{id}: {:#?}", app.replicas);
-        let (size, max) = (app.app.scale.warm.size as usize, app.app.scale.max as usize);
-        assert!(asleep <= size && asleep + want <= max.max(want), "{id}: {asleep} sleep");
+        let parked = app.replicas.values().filter(|r| matches!(r.intent, Intent::Park { .. })).count();
+        let all = want + asleep + parked;
+        replicas += all;
+        assert_eq!(app.replicas.len(), all, "{id}: {:#?}", app.replicas);
+        let (warm, max) = (&app.app.scale.warm, app.app.scale.max as usize);
+        assert!(asleep <= warm.size as usize && parked <= warm.stopped as usize, "{id}: {:#?}", app.replicas);
+        assert!(all <= max.max(want), "{id}: {asleep} sleep, {parked} are parked");
         assert_eq!(world.ready(id), want, "{id}");
         assert!(app.replicas.values().all(|replica| app.is_wanted(replica)), "{id}");
         let listens = app.spec().unwrap().port.is_some();

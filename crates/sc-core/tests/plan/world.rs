@@ -168,8 +168,14 @@ impl World {
             extra: Default::default(),
         };
         self.put(&key::app(id), &app);
-        let scale =
-            Scale { v: 1, want, paused_until_ms: None, memory: serde_json::Value::Null, extra: Default::default() };
+        let scale = Scale {
+            v: 1,
+            want,
+            paused_until_ms: None,
+            shed: None,
+            memory: serde_json::Value::Null,
+            extra: Default::default(),
+        };
         self.put(&key::scale(id), &scale);
         version
     }
@@ -266,6 +272,8 @@ impl World {
             Action::Stop(replica) | Action::Remove(replica) => drop(self.containers.remove(replica)),
             Action::Pause(replica) => self.set(replica, Run::Paused),
             Action::Wake(replica) => self.set(replica, Run::Running { since_ms: self.now }),
+            Action::Park(replica) => self.end(replica),
+            Action::Revive { replica, .. } => self.revive(replica),
             _ => (),
         }
     }
@@ -274,6 +282,31 @@ impl World {
         if let Some(seen) = self.containers.get_mut(replica) {
             seen.run = run;
         }
+    }
+
+    fn end(&mut self, replica: &ReplicaId) {
+        let runs = |seen: &Seen| matches!(seen.run, Run::Running { .. } | Run::Paused);
+        if self.containers.get(replica).is_some_and(runs) {
+            self.set(replica, Run::Exited(Exit { code: 143, oom: false, error: String::new(), at_ms: self.now }));
+        }
+    }
+
+    /// Docker does not start one whose address another has.
+    fn revive(&mut self, id: &ReplicaId) {
+        let Some(seen) = self.containers.get(id).filter(|seen| matches!(seen.run, Run::Exited(_))).cloned() else {
+            return;
+        };
+        let by_port = matches!(self.addressing, Addressing::Ports { .. });
+        let listens = |seen: &Seen| seen.addr.filter(|addr| !by_port || addr.port() != 0);
+        let taken =
+            self.containers.iter().find(|(other, it)| *other != id && listens(it).is_some() && it.addr == seen.addr);
+        assert_eq!(taken, None, "{id} and another have one address");
+        let run = match self.program(id, seen.version) {
+            Program::Crashes => Run::Exited(Exit { code: 1, oom: false, error: String::new(), at_ms: self.now }),
+            _ => Run::Running { since_ms: self.now },
+        };
+        let restarts = seen.restarts + 1;
+        self.containers.insert(id.clone(), Seen { run, restarts, ..seen });
     }
 
     fn start(&mut self, id: &ReplicaId, record: Option<&Replica>) {
@@ -352,8 +385,8 @@ impl World {
             assert!(self.engine_answers, "{action:?} with a hung engine");
             assert!(!desired.left_alone.contains_key(&replica.app), "{action:?} of an app left alone");
         }
-        let (Action::Stop(id) | Action::Pause(id)) = action else { return };
-        let sleeps = matches!(action, Action::Pause(_));
+        let (Action::Stop(id) | Action::Pause(id) | Action::Park(id)) = action else { return };
+        let sleeps = !matches!(action, Action::Stop(_));
         let Some(Replica { intent: Intent::Drain { deadline_ms, failed: false, .. }, .. }) = desired.replica(id) else {
             return;
         };

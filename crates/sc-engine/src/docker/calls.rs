@@ -54,6 +54,14 @@ impl Engine for Docker {
         self.inner.freeze(replica, false).await
     }
 
+    async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        self.inner.park(replica, grace_ms).await
+    }
+
+    async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        self.inner.revive(replica).await
+    }
+
     async fn remove_network(&self, app: &AppId) -> Result<(), EngineError> {
         self.inner.drop_network(app).await
     }

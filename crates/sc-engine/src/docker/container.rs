@@ -1,4 +1,4 @@
-//! Containers: made, started, frozen, stopped, removed.
+//! Containers: made, started, frozen, stopped, started again, removed.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -288,6 +288,38 @@ impl Inner {
             }
         })
         .await
+    }
+
+    /// Stops a container and keeps it. Docker gives its address back meanwhile; nobody else gets it, since the plan hands out
+    /// all addresses of the network and knows of this one.
+    pub(super) async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        let found = self.inspect(replica).await?.ok_or_else(|| EngineError::NoSuchReplica(replica.clone()))?;
+        if observe::status(&found) == Some(Status::PAUSED) {
+            // A frozen process hears no signal.
+            self.freeze(replica, false).await?;
+        }
+        self.stop(replica, &found.id.unwrap_or_default(), grace_ms).await
+    }
+
+    /// Starts a container that has ended. It has its address again, by the settings it was made with.
+    pub(super) async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        let found = self.inspect(replica).await?.ok_or_else(|| EngineError::NoSuchReplica(replica.clone()))?;
+        match observe::status(&found) {
+            Some(Status::EXITED | Status::CREATED) => {}
+            Some(Status::RUNNING | Status::PAUSED) => return Ok(()),
+            _ => return Err(self.failed(format!("{replica} is neither running nor stopped"))),
+        }
+        let id = found.id.unwrap_or_default();
+        let what = format!("start {replica} again");
+        let started =
+            self.ask(&what, self.config.deadline, |docker| async move { docker.start_container(&id, None).await });
+        match started.await {
+            Ok(()) => Ok(()),
+            // It runs already.
+            Err(Failure::Docker(error)) if is(&error, 304) => Ok(()),
+            Err(Failure::Docker(error)) if never_starts(&error) => Err(refused(&error)),
+            Err(failure) => Err(self.plain(&what, failure)),
+        }
     }
 
     /// Stops a container, keeps the end of its log, removes it.

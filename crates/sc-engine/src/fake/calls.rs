@@ -243,6 +243,34 @@ impl Engine for Fake {
         self.effect(&Call::Wake(replica.clone()), Effect::Wake(replica.clone())).await
     }
 
+    async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        self.known(replica)?;
+        let call = Call::Park(replica.clone());
+        let fault = self.meet(&call).await?;
+        if let Fault::Late(by) = fault {
+            let at = self.now_ms() + (self.0.config.deadline + by).as_millis() as u64;
+            self.world().later.push((at, Effect::Park(replica.clone())));
+            return Err(self.timed_out(&call).await);
+        }
+        self.terminate(replica, grace_ms).await;
+        match fault {
+            Fault::Half => Err(self.failed("the connection broke off")),
+            Fault::LoseReply => Err(self.timed_out(&call).await),
+            _ => Ok(()),
+        }
+    }
+
+    async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        self.known(replica)?;
+        let delay = self.world().containers.get(replica).map(|container| container.behaviour.start_delay);
+        self.effect(&Call::Revive(replica.clone()), Effect::Revive(replica.clone())).await?;
+        if self.run_of(replica) == Some(Run::Created) {
+            sleep(delay.unwrap_or_default()).await;
+            self.touch();
+        }
+        Ok(())
+    }
+
     async fn remove_network(&self, app: &AppId) -> Result<(), EngineError> {
         self.effect(&Call::RemoveNetwork(app.clone()), Effect::RemoveNetwork(app.clone())).await
     }

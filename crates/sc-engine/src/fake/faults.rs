@@ -17,6 +17,10 @@ pub enum Call {
     Pause(ReplicaId),
     /// [`crate::Engine::wake`].
     Wake(ReplicaId),
+    /// [`crate::Engine::park`].
+    Park(ReplicaId),
+    /// [`crate::Engine::revive`].
+    Revive(ReplicaId),
     /// [`crate::Engine::remove_network`].
     RemoveNetwork(AppId),
     /// [`crate::Engine::usage`].

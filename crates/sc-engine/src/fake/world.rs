@@ -46,6 +46,8 @@ pub(super) enum Effect {
     Stop(ReplicaId),
     Pause(ReplicaId),
     Wake(ReplicaId),
+    Park(ReplicaId),
+    Revive(ReplicaId),
     RemoveNetwork(AppId),
 }
 
@@ -93,6 +95,11 @@ impl World {
             }
             Effect::Pause(id) => self.freeze(id, now, true),
             Effect::Wake(id) => self.freeze(id, now, false),
+            Effect::Park(id) => {
+                self.end(id, Exit { code: 143, oom: false, error: String::new(), at_ms: now });
+                Ok(())
+            }
+            Effect::Revive(id) => self.revive(id, now),
             Effect::RemoveNetwork(app) => {
                 if self.containers.keys().any(|id| id.app == *app) {
                     return Err(format!("network of {app} has active endpoints"));
@@ -150,6 +157,25 @@ impl World {
             (Run::Paused, false) => container.run = Run::Running { since_ms: now },
             (Run::Paused, true) | (Run::Running { .. }, false) => {}
             _ => return Err(format!("{id} is not running")),
+        }
+        Ok(())
+    }
+
+    fn revive(&mut self, id: &ReplicaId, now: u64) -> Result<(), String> {
+        let spec = self.containers.get(id).map(|container| container.spec.clone());
+        let spec = spec.ok_or_else(|| format!("no such container: {id}"))?;
+        let clash = |(other, c): &(&ReplicaId, &Container)| {
+            *other != id && spec.addr.port() != 0 && c.spec.addr == spec.addr && c.alive()
+        };
+        if let Some((other, _)) = self.containers.iter().find(clash) {
+            return Err(format!("address {} is already in use by {other}", spec.addr));
+        }
+        let Some(container) = self.containers.get_mut(id).filter(|container| !container.alive()) else { return Ok(()) };
+        container.run = Run::Created;
+        container.restarts += 1;
+        container.starts_at = Some(now + container.behaviour.start_delay.as_millis() as u64);
+        for line in container.settle(now) {
+            log(&mut self.logs, id, now, &line);
         }
         Ok(())
     }

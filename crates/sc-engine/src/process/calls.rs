@@ -121,6 +121,19 @@ impl Engine for Process {
         self.0.freeze(replica, false).await
     }
 
+    async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        let (folder, _) = self.0.find(replica)?;
+        self.0.end_execs(replica);
+        self.0.terminate(replica, &folder, Duration::from_millis(grace_ms)).await
+    }
+
+    async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        if self.0.make_ready(replica).await? {
+            self.0.start(replica).await?;
+        }
+        Ok(())
+    }
+
     /// There are no networks here.
     async fn remove_network(&self, _app: &AppId) -> Result<(), EngineError> {
         Ok(())

@@ -3,7 +3,8 @@
 //!
 //! **Guarantees.** A replica outlives the manager, also one killed. It never runs twice (its shim holds a lock). Its
 //! process is known by number, start time and boot, so a number given anew is never signalled. When it ends, whatever it
-//! started ends too. When its shim is killed, it is killed.
+//! started ends too. When its shim is killed, it is killed. One that is parked keeps its folder, and its program is started in
+//! it again.
 //!
 //! **What it does not do.** Replicas are not isolated: they run as the manager's user and see the host's files and
 //! network. CPU and process limits are not enforced; a memory limit is, by measuring every 50 ms. Network bytes are not
@@ -195,7 +196,8 @@ impl Inner {
                 (_, Err(error)) => damaged(&error.to_string()),
             };
             let (version, addr) = meta.map_or((0, None), |meta| (meta.version, Some(meta.addr)));
-            seen.insert(replica, Seen { run, version, addr, restarts: 0 });
+            let restarts = state::restarts(&folder);
+            seen.insert(replica, Seen { run, version, addr, restarts });
         }
         Ok(seen)
     }
@@ -312,6 +314,27 @@ impl Inner {
         match self.ended(folder, SHIM_DEADLINE / 2).await? {
             true => Ok(()),
             false => Err(timed_out(&format!("stop {replica}"))),
+        }
+    }
+
+    /// Makes a folder whose replica has ended ready for another start. Gives whether there is anything to start.
+    async fn make_ready(&self, replica: &ReplicaId) -> Result<bool, EngineError> {
+        let (folder, _) = self.find(replica)?;
+        match look(&folder).map_err(|e| failed(e.to_string()))?.0 {
+            Run::Running { .. } | Run::Paused => return Ok(false),
+            Run::Created => return Ok(true),
+            Run::Exited(_) => {}
+        }
+        // Its shim has said that it ended, and holds the lock for a moment still.
+        let until = Instant::now() + SHIM_DEADLINE;
+        loop {
+            if let Some(_lock) = state::lock(&folder).map_err(|e| failed(e.to_string()))? {
+                return state::begin_anew(&folder).map(|()| true).map_err(|e| failed(e.to_string()));
+            }
+            if Instant::now() > until {
+                return Err(timed_out(&format!("start {replica} again")));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

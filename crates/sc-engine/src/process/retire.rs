@@ -31,7 +31,7 @@ pub(super) fn retire(data: &Path, folder: &Path) -> io::Result<()> {
 
 /// Removes all but log and description.
 fn strip(gone: &Path) -> io::Result<()> {
-    for name in ["root", "lock", "stop", "error", "shim.err"] {
+    for name in ["root", "lock", "stop", "error", "shim.err", "before.json"] {
         let path = gone.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {

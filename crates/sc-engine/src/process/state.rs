@@ -2,7 +2,7 @@
 //! its shim). Files are replaced whole, so a reader never sees half of one.
 //!
 //! ```text
-//! replicas/default.web.7/   meta.json state.json lock stop log log.1 error shim.err root/
+//! replicas/default.web.7/   meta.json state.json before.json lock stop log log.1 error shim.err root/
 //! gone/default.web.6/       meta.json state.json log log.1
 //! ```
 
@@ -82,6 +82,23 @@ pub(super) fn state(folder: &Path) -> io::Result<Option<State>> {
 
 pub(super) fn write_state(folder: &Path, state: &State) -> io::Result<()> {
     write(folder, "state.json", state)
+}
+
+/// Forgets how a replica ended, so that it can be started again. One step, whatever crashes: [`restarts`] is another number,
+/// and the replica counts as made and not started.
+pub(super) fn begin_anew(folder: &Path) -> io::Result<()> {
+    for name in ["stop", "error"] {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(folder.join("state.json"), folder.join("before.json"))
+}
+
+/// When its previous start was, 0 for none: another number after each further start.
+pub(super) fn restarts(folder: &Path) -> u64 {
+    read::<State>(folder, "before.json").ok().flatten().map_or(0, |before| before.started_ms)
 }
 
 /// The lock that a shim holds as long as it lives; none when another holds it.

@@ -165,6 +165,56 @@ pub async fn pauses_and_wakes(s: &dyn Subject) {
     assert_eq!(run_of(&engine, &spec.replica).await, None);
 }
 
+pub async fn parks_and_revives(s: &dyn Subject) {
+    let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
+    engine.start(&spec).await.unwrap();
+    running(&engine, &spec.replica).await;
+    let before = observe(&engine).await.remove(&spec.replica).unwrap();
+    for round in 0..2 {
+        let known = observe(&engine).await.remove(&spec.replica).unwrap().restarts;
+        for _ in 0..2 {
+            engine.park(&spec.replica, 5_000).await.unwrap();
+            assert!(matches!(run_of(&engine, &spec.replica).await, Some(Run::Exited(_))));
+        }
+        let parked = observe(&engine).await.remove(&spec.replica).unwrap();
+        assert_eq!((parked.addr, parked.version, parked.restarts), (before.addr, before.version, known));
+        if s.real() {
+            assert!(tokio::net::TcpStream::connect(spec.addr).await.is_err(), "nobody listens");
+        }
+        // A start is for one that was never started.
+        engine.start(&spec).await.unwrap();
+        assert!(matches!(run_of(&engine, &spec.replica).await, Some(Run::Exited(_))));
+        // Another manager takes over meanwhile.
+        let engine = s.open();
+        for _ in 0..2 {
+            engine.revive(&spec.replica).await.unwrap();
+            running(&engine, &spec.replica).await;
+        }
+        let revived = observe(&engine).await.remove(&spec.replica).unwrap();
+        assert_eq!((revived.addr, revived.version), (before.addr, before.version));
+        assert_ne!(revived.restarts, known, "round {round}: it is seen that it was started again");
+        if s.real() {
+            until("an answer", || async { tokio::net::TcpStream::connect(spec.addr).await.ok() }).await;
+        }
+    }
+    engine.park(&spec.replica, 5_000).await.unwrap();
+    engine.stop(&spec.replica, 5_000).await.unwrap();
+    assert_eq!(run_of(&engine, &spec.replica).await, None);
+}
+
+pub async fn a_parked_one_that_sleeps_is_stopped_and_one_that_is_unknown_is_said(s: &dyn Subject) {
+    let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
+    let unknown = |result| matches!(result, Err(EngineError::NoSuchReplica(_)));
+    assert!(unknown(engine.park(&spec.replica, 1_000).await) && unknown(engine.revive(&spec.replica).await));
+    engine.start(&spec).await.unwrap();
+    running(&engine, &spec.replica).await;
+    engine.pause(&spec.replica).await.unwrap();
+    engine.park(&spec.replica, 5_000).await.unwrap();
+    assert!(matches!(run_of(&engine, &spec.replica).await, Some(Run::Exited(_))));
+    engine.revive(&spec.replica).await.unwrap();
+    running(&engine, &spec.replica).await;
+}
+
 pub async fn another_handle_adopts(s: &dyn Subject) {
     let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
     engine.start(&spec).await.unwrap();

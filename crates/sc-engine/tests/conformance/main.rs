@@ -46,6 +46,8 @@ macro_rules! all_cases {
                 a_file_that_is_no_program_is_refused,
                 an_unknown_image_is_refused,
                 pauses_and_wakes,
+                parks_and_revives,
+                a_parked_one_that_sleeps_is_stopped_and_one_that_is_unknown_is_said,
                 another_handle_adopts,
                 a_killed_process_is_seen,
                 exec_gives_status_and_takes_input,

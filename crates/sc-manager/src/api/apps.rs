@@ -4,6 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use hyper::StatusCode;
 use sc_api::types::Accepted;
+use sc_core::AppId;
+use sc_scale::minutes::Minute;
 
 use super::{Answer, Api, Call, body, route::Op};
 use crate::{commands, problem, record, view};
@@ -34,13 +36,23 @@ impl Api {
         let app = desired.apps.get(&id).ok_or_else(|| problem::no_app(&desired, &id))?;
         let at = call.query.number("at")?;
         if !call.query.flag("replay")? {
-            return Ok(body::json(StatusCode::OK, &view::why(&self.world, &id, app, at)));
+            let why = view::why(&self.world, &id, app, at);
+            let minute = self.minute(&id, at).await;
+            return Ok(body::json(StatusCode::OK, &view::with_minute(why, minute)));
         }
         let folder = self.world.recorder.folder().map(Path::to_owned).ok_or_else(problem::no_recordings)?;
         let (at, of) = (at.unwrap_or_else(|| self.world.now_ms()), id.clone());
         let replayed = tokio::task::spawn_blocking(move || record::replay(&folder, &of, at)).await;
         let replayed = replayed.map_err(|_| problem::no_recordings())?.map_err(problem::not_recorded)?;
         Ok(body::json(StatusCode::OK, &view::why_again(&id, replayed)))
+    }
+
+    /// What an earlier minute was like.
+    async fn minute(&self, id: &AppId, at: Option<u64>) -> Option<Minute> {
+        let (at, folder) = at.zip(self.world.recorder.minutes())?;
+        let (id, now) = (id.clone(), self.world.now_ms());
+        let read = move || record::minutes::read(&folder, &id, at, at.saturating_add(1), now).pop();
+        tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
     pub(super) async fn deploy(self: Arc<Self>, call: Call) -> Answer {

@@ -47,7 +47,7 @@ async fn reach(request: &Deploy) -> Result<(), Problem> {
     let policies = request.scale.iter().flat_map(|scale| scale.policies.iter().enumerate());
     for (i, policy) in policies.filter(|(_, policy)| policy.source().is_some()) {
         if let Err(error) = outside::fetch(policy).await {
-            let detail = format!("scale.policy.{i}: its {} source cannot be read: {error}", policy.metric());
+            let detail = format!("scale.policy.{i}.url: its {} source cannot be read: {error}", policy.metric());
             let hint = "the manager must reach it; correct its url or query, and try again: nothing was changed";
             return Err(problem::hinted(422, "invalid", "The app is not valid", detail, hint));
         }
@@ -81,7 +81,7 @@ fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs
         extra: Default::default(),
     };
     let memory = serde_json::Value::Null;
-    let scale = Scale { v: 1, want, paused_until_ms: None, memory, extra: Default::default() };
+    let scale = Scale { v: 1, want, paused_until_ms: None, shed: None, memory, extra: Default::default() };
     draft.put(desired, key::app(id), &app);
     draft.put(desired, key::scale(id), &scale);
     draft.put(desired, key::version(id, 1), &version(request, now));

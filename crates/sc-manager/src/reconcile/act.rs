@@ -28,7 +28,7 @@ use tokio::{
 use super::tell;
 use crate::{waiting::chain, world::World};
 
-/// Starts, wakes and pauses at once.
+/// Starts, wakes, pauses and further starts at once.
 const STARTS: usize = 12;
 /// Stops at once: most of them only wait for the replica to end.
 const STOPS: usize = 48;
@@ -67,6 +67,8 @@ enum What {
     Stop { grace_ms: u64, stray: bool },
     Pause,
     Wake,
+    Park { grace_ms: u64 },
+    Revive,
     RemoveNetwork { subnet: Option<u32> },
 }
 
@@ -84,6 +86,11 @@ impl Call {
             Action::Remove(replica) => (replica, What::Stop { grace_ms: STRAY_GRACE_MS, stray: true }),
             Action::Pause(replica) => (replica, What::Pause),
             Action::Wake(replica) => (replica, What::Wake),
+            Action::Park(replica) => {
+                let grace_ms = spec_of(desired, replica).map_or(STRAY_GRACE_MS, |spec| spec.drain.grace_ms);
+                (replica, What::Park { grace_ms })
+            }
+            Action::Revive { replica, .. } => (replica, What::Revive),
             Action::Delete(app) => {
                 let (subject, key) = (Subject::Network(app.clone()), key::app(app));
                 return Some(Self { subject, what: What::RemoveNetwork { subnet: None }, key });
@@ -99,6 +106,8 @@ impl Call {
             What::Stop { .. } => "stop",
             What::Pause => "pause",
             What::Wake => "wake",
+            What::Park { .. } => "park",
+            What::Revive => "revive",
             What::RemoveNetwork { .. } => "remove_network",
         }
     }
@@ -106,7 +115,7 @@ impl Call {
     fn limit(&self) -> Duration {
         match self.what {
             What::Start(_) => START_LIMIT,
-            What::Stop { grace_ms, .. } => OTHER_LIMIT + Duration::from_millis(grace_ms),
+            What::Stop { grace_ms, .. } | What::Park { grace_ms } => OTHER_LIMIT + Duration::from_millis(grace_ms),
             _ => OTHER_LIMIT,
         }
     }
@@ -200,7 +209,7 @@ impl Acts {
         let revision = desired.revisions.get(&call.key).copied().unwrap_or(0);
         let expect = Expect { key: call.key.clone(), revision };
         let room = match call.what {
-            What::Stop { .. } => self.stops.clone(),
+            What::Stop { .. } | What::Park { .. } => self.stops.clone(),
             _ => self.starts.clone(),
         };
         let task = Task { world: self.world.clone(), call, fence, expect, begun: Instant::now() };
@@ -244,7 +253,7 @@ struct Task {
 impl Task {
     /// Whether this manager leads and the record is as it was when the call was decided.
     async fn still_right(&self) -> bool {
-        let harmless = matches!(self.call.what, What::Start(_) | What::Wake);
+        let harmless = matches!(self.call.what, What::Start(_) | What::Wake | What::Revive);
         if harmless && self.begun.elapsed() < CHECKED {
             return true;
         }
@@ -265,6 +274,8 @@ impl Task {
                 (What::Stop { grace_ms, .. }, Subject::Replica(replica)) => engine.stop(replica, *grace_ms).await,
                 (What::Pause, Subject::Replica(replica)) => engine.pause(replica).await,
                 (What::Wake, Subject::Replica(replica)) => engine.wake(replica).await,
+                (What::Park { grace_ms }, Subject::Replica(replica)) => engine.park(replica, *grace_ms).await,
+                (What::Revive, Subject::Replica(replica)) => engine.revive(replica).await,
                 (_, Subject::Network(app)) => engine.remove_network(app).await,
                 (What::RemoveNetwork { .. }, Subject::Replica(_)) => Ok(()),
             }
@@ -298,8 +309,14 @@ impl Task {
             state.failures.insert(self.call.subject.clone(), failed);
             before + 1
         };
-        let (What::Start(_), Subject::Replica(replica)) = (&self.call.what, &self.call.subject) else { return };
-        let refused = matches!(error, EngineError::Refused { .. }) || answered && count >= GIVES_UP;
+        let (replica, gives_up) = match (&self.call.what, &self.call.subject) {
+            (What::Start(_), Subject::Replica(replica)) => (replica, GIVES_UP),
+            // A new one can be had instead.
+            (What::Revive, Subject::Replica(replica)) => (replica, 1),
+            _ => return,
+        };
+        let gone = matches!(error, EngineError::NoSuchReplica(_));
+        let refused = matches!(error, EngineError::Refused { .. }) || (answered || gone) && count >= gives_up;
         let why = chain(&error);
         if refused {
             self.world.refuse(replica, why.clone());
@@ -315,7 +332,7 @@ impl Task {
         state.failures.remove(&self.call.subject);
         match (&self.call.what, &self.call.subject) {
             (What::Start(_), Subject::Replica(replica)) => drop(state.started.insert(replica.clone())),
-            (What::Wake, Subject::Replica(replica)) => drop(state.woken.insert(replica.clone())),
+            (What::Wake | What::Revive, Subject::Replica(replica)) => drop(state.woken.insert(replica.clone())),
             (What::RemoveNetwork { subnet: Some(subnet) }, Subject::Network(app)) => {
                 state.networks_gone.insert(*subnet, app.clone());
             }

@@ -34,6 +34,8 @@ fn words(action: &Action, why: &str) -> Option<(Level, &'static str, String)> {
         A::Drain { replica, .. } => (Info, "draining", of(replica, "takes leave")),
         A::Stop(replica) => (Info, "stopping", of(replica, "is stopped")),
         A::Pause(replica) => (Info, "paused", of(replica, "is paused")),
+        A::Park(replica) => (Info, "parked", of(replica, "is stopped and kept")),
+        A::Revive { replica, .. } => (Info, "revived", of(replica, "is started again")),
         A::Wake(replica) => (Info, "woken", of(replica, "is woken")),
         A::Forget(replica) => (Info, "gone", of(replica, "is gone")),
         A::Recovered { app, version } => (Info, "recovered", of(app, &format!("version {version} is well again"))),

@@ -7,9 +7,11 @@
 //!
 //! The scaler never waits for the disk: where the queue is full, or the disk is, rows are lost and a new recording begins. Files are
 //! the manager's own and are not in the store: they are an account of what happened, nothing is decided by their being there.
+//! Beside them stands what each minute of a fortnight was like ([`minutes`]).
 
 mod again;
 mod files;
+pub mod minutes;
 mod writer;
 
 use std::{
@@ -21,6 +23,7 @@ use std::{
 use sc_core::{AppId, records::UnixMs};
 use sc_scale::{
     Memory, Now, Policy, Window,
+    minutes::Minute,
     replay::{Row, Start, Taker},
     window::SECONDS,
 };
@@ -34,10 +37,14 @@ const QUEUE: usize = 4_096;
 /// seconds that were closed before their decision.
 const SEGMENT_MS: u64 = SECONDS as u64 * 1_000 + 10_000;
 
+/// The folder of minutes, in that of the recordings.
+const MINUTES: &str = ".minutes";
+
 /// What the writer is given.
 enum Line {
     Start(Box<Start>),
     Row(Box<Row>),
+    Minute(Box<Minute>),
 }
 
 struct Job {
@@ -71,6 +78,16 @@ impl Recorder {
     /// Where it records.
     pub fn folder(&self) -> Option<&Path> {
         self.to.as_ref().map(|(folder, _)| folder.as_path())
+    }
+
+    /// Where the minutes are kept. It cannot be a project's name.
+    pub fn minutes(&self) -> Option<PathBuf> {
+        self.folder().map(|folder| folder.join(MINUTES))
+    }
+
+    /// Keeps a minute. One for which there is no room is lost.
+    pub(crate) fn keep(&self, app: &AppId, minute: Minute) {
+        self.put(app, minute.at_ms, Line::Minute(Box::new(minute)));
     }
 
     fn put(&self, app: &AppId, at_ms: UnixMs, line: Line) -> bool {

@@ -10,7 +10,7 @@ use std::{
 
 use sc_core::{AppId, records::UnixMs};
 
-use super::{Job, Line, SEGMENT_MS, files};
+use super::{Job, Line, MINUTES, SEGMENT_MS, files, minutes};
 
 /// Writes until nobody can send any more.
 pub(super) fn run(folder: &Path, jobs: &Receiver<Job>) {
@@ -20,6 +20,7 @@ pub(super) fn run(folder: &Path, jobs: &Receiver<Job>) {
         if matches!(job.line, Line::Start(_)) && job.at_ms.abs_diff(pruned_ms) >= SEGMENT_MS {
             pruned_ms = job.at_ms;
             files::prune(folder, job.at_ms);
+            minutes::prune(&folder.join(MINUTES));
             open.retain(|_, file| file.metadata().is_ok_and(|now| std::os::unix::fs::MetadataExt::nlink(&now) > 0));
         }
         if let Err(error) = write(folder, &mut open, &job) {
@@ -40,6 +41,7 @@ fn write(folder: &Path, open: &mut BTreeMap<AppId, File>, job: &Job) -> io::Resu
             serde_json::to_vec(start)?
         }
         Line::Row(row) => serde_json::to_vec(row)?,
+        Line::Minute(minute) => return minutes::write(&folder.join(MINUTES), &job.app, minute),
     };
     line.push(b'\n');
     // After an error there is no file until the next segment begins.

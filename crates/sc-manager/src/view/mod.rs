@@ -12,7 +12,7 @@ use sc_core::{
     records::{Intent, Rollout},
     stats::Histogram,
 };
-pub use why::{why, why_again};
+pub use why::{why, why_again, with_minute};
 
 use crate::world::World;
 

@@ -5,6 +5,7 @@ use sc_core::{
     ReplicaId,
     observed::{Node, Observed, Run},
     records::{Intent, Replica},
+    warm::WarmSpec,
 };
 
 use crate::world::World;
@@ -14,9 +15,10 @@ pub fn state_of_record(replica: &Replica) -> &'static str {
     match (&replica.intent, replica.ready_ms) {
         (Intent::Run, Some(_)) => "ready",
         // It has run before: the engine has seen it, and it has to prove itself again.
-        (Intent::Run, None) if replica.unready_ms > replica.created_ms => "unready",
+        (Intent::Run, None) if !replica.is_first() => "unready",
         (Intent::Run, None) => "starting",
         (Intent::Pause { .. }, _) => "paused",
+        (Intent::Park { .. }, _) => "stopped",
         (Intent::Drain { .. }, _) => "draining",
         (Intent::Stop { .. }, _) => "stopping",
     }
@@ -52,15 +54,26 @@ pub(super) fn state(world: &World, observed: &Observed, id: &ReplicaId, replica:
         Intent::Drain { why, deadline_ms, .. } => (by_record, leaving(world, id, why, *deadline_ms)),
         Intent::Stop { why } => (by_record, format!("stopping: {why}")),
         Intent::Pause { since_ms } => (by_record, asleep(world, id, *since_ms)),
+        Intent::Park { since_ms } => (by_record, parked(world, id, *since_ms)),
         Intent::Run => running(world, observed, id, replica, by_record),
     }
 }
 
 fn asleep(world: &World, id: &ReplicaId, since_ms: u64) -> String {
-    let desired = world.desired();
-    let for_ms = desired.and_then(|desired| desired.apps.get(&id.app).map(|app| app.app.scale.warm.for_ms));
-    let left = since_ms.saturating_add(for_ms.unwrap_or(0)).saturating_sub(world.now_ms()).div_ceil(1_000);
+    let left = left(world, id, since_ms, |warm| warm.for_ms);
     format!("warm: woken when it is wanted; stopped in {left} s otherwise")
+}
+
+fn parked(world: &World, id: &ReplicaId, since_ms: u64) -> String {
+    let left = left(world, id, since_ms, |warm| warm.stop_for_ms);
+    format!("warm: started again when it is wanted; removed in {left} s otherwise")
+}
+
+/// Seconds until one that is kept has been kept for its time.
+fn left(world: &World, id: &ReplicaId, since_ms: u64, for_ms: fn(&WarmSpec) -> u64) -> u64 {
+    let desired = world.desired();
+    let for_ms = desired.and_then(|desired| desired.apps.get(&id.app).map(|app| for_ms(&app.app.scale.warm)));
+    since_ms.saturating_add(for_ms.unwrap_or(0)).saturating_sub(world.now_ms()).div_ceil(1_000)
 }
 
 fn leaving(world: &World, id: &ReplicaId, why: &str, deadline_ms: u64) -> String {
@@ -84,6 +97,7 @@ fn running(
         return ("exited", why.clone());
     }
     match observed.seen(&replica.node, id).map(|seen| &seen.run) {
+        Some(Run::Exited(_)) if replica.awaits_start() => (by_record, "being started again".to_owned()),
         Some(Run::Exited(exit)) => ("exited", exit.to_string()),
         Some(Run::Paused) => ("paused", "frozen by somebody else".to_owned()),
         Some(Run::Created) => (by_record, "made, not started yet".to_owned()),

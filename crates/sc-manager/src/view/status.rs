@@ -37,7 +37,7 @@ fn remark(id: &AppId, app: &DesiredApp) -> String {
 fn waits_for(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) -> Option<String> {
     let stays = |replica: &Replica| match replica.intent {
         Intent::Run => true,
-        Intent::Pause { .. } => app.is_current(replica),
+        Intent::Pause { .. } | Intent::Park { .. } => app.is_current(replica),
         _ => false,
     };
     let leaving = app.replicas.iter().find(|(_, replica)| !stays(replica));

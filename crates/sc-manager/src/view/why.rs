@@ -4,9 +4,9 @@ use sc_api::types::{ReplayView, WhyView};
 use sc_core::{
     AppId,
     plan::{DesiredApp, lack_of_addresses},
-    records::{Event, UnixMs},
+    records::{Event, Shed, UnixMs},
 };
-use sc_scale::Decision;
+use sc_scale::{Decision, minutes::Minute};
 
 use crate::{record::Replayed, world::World};
 
@@ -24,8 +24,23 @@ pub fn why(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>) -> W
         text: text(world, id, app, at, decision.as_ref()) + &lack(world, id, at),
         at_ms: decision.as_ref().map_or(at_ms, |decision| decision.at_ms),
         decision,
+        minute: None,
         replay: None,
     }
+}
+
+/// Adds what that minute was like.
+pub fn with_minute(mut why: WhyView, minute: Option<Minute>) -> WhyView {
+    if let Some(minute) = &minute {
+        let p95 = minute.p95_seconds.map_or_else(String::new, |p95| format!(", 95 % within {:.0} ms", p95 * 1e3));
+        let failed = if minute.failed > 0.0 { format!(", {:.1}/s failed", minute.failed) } else { String::new() };
+        why.text += &format!(
+            ". That minute: {:.1} requests/s (at most {:.0}){p95}{failed}, {:.1} at work on {:.1} ready replicas",
+            minute.arrivals, minute.peak, minute.in_flight, minute.ready
+        );
+    }
+    why.minute = minute;
+    why
 }
 
 /// A decision of an earlier time, decided again.
@@ -47,6 +62,7 @@ pub fn why_again(id: &AppId, replayed: Replayed) -> WhyView {
         ),
         at_ms: decision.at_ms,
         decision: Some(decision),
+        minute: None,
         replay: Some(ReplayView { decisions, differing, decider }),
     }
 }
@@ -86,9 +102,18 @@ fn text(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>, decisio
         return format!("{want} replicas; the scaler holds still for {seconds} s more");
     }
     match decision {
-        Some(decision) => sentence(decision),
+        Some(decision) => format!("{}{}", sentence(decision), shedding(app)),
         None => format!("{want} replicas; the scaler has not decided yet ({} to {})", bounds.min, bounds.max),
     }
+}
+
+fn shedding(app: &DesiredApp) -> String {
+    app.scale.shed.map_or_else(String::new, |Shed { in_flight, queue_ms }| {
+        format!(
+            ". More comes in than these take: each works on {in_flight} requests at once, others wait for at most {queue_ms} \
+             ms and get 503 then"
+        )
+    })
 }
 
 fn sentence(decision: &Decision) -> String {

@@ -143,3 +143,61 @@ async fn the_doctor_finds_and_the_status_names_what_is_waited_for() {
     let replicas = server.client().replicas(None).await.unwrap();
     assert!(replicas[0].state == "starting" && replicas[0].detail.contains("refused"), "{:?}", replicas[0]);
 }
+
+/// Answers each request with this number, until it is dropped.
+async fn number_source(number: &'static str) -> (String, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1_024];
+            let _ = stream.read(&mut request).await;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{number}", number.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (url, task)
+}
+
+#[tokio::test]
+async fn a_source_must_answer_at_deploy_and_one_that_fails_later_holds_the_count_and_is_told() {
+    let server = Server::start().await;
+    let web = AppId::in_default("web").unwrap();
+    let (url, source) = number_source("3").await;
+    let request = |policy: serde_json::Value| {
+        let policies = vec![serde_json::from_value(policy).unwrap()];
+        let scale = ScaleSpec { min: 1, max: 5, auto: true, policies, hold_down_ms: 1_000, ..ScaleSpec::default() };
+        sc_api::types::Deploy { scale: Some(scale), replicas: None, ..deploy(spec("web", "1"), 1) }
+    };
+    let client = server.client();
+    for nobody in [
+        serde_json::json!({ "metric": "prometheus", "url": "http://127.0.0.1:1", "query": "up", "target": 1.0, "every_ms": 1_000 }),
+        // One that answers, and is no Prometheus.
+        serde_json::json!({ "metric": "prometheus", "url": url, "query": "up", "target": 1.0, "every_ms": 1_000 }),
+    ] {
+        let refused = problem(client.deploy(&web, &request(nobody)).await);
+        assert_eq!(refused.status, 422);
+        assert!(
+            refused.detail.contains("scale.policy.0.url: its prometheus source cannot be read"),
+            "{}",
+            refused.detail
+        );
+        assert!(client.app(&web).await.is_err(), "nothing was made");
+    }
+    client
+        .deploy(&web, &request(serde_json::json!({ "metric": "http", "url": url, "every_ms": 1_000 })))
+        .await
+        .unwrap();
+    server.until("the source is followed", async |c| c.app(&web).await.is_ok_and(|app| app.want == 3)).await;
+    source.abort();
+    let failing = || server.running.world.events.last(|event| event.kind == "source");
+    server.until("it is told", async |_| failing().is_some()).await;
+    let event = failing().unwrap();
+    assert!(event.text.contains("its http source fails, nothing is taken away meanwhile"), "{}", event.text);
+    // Longer than data may be old, and than the hold.
+    let later = event.at_ms + 8_000;
+    let decided = || server.running.world.decision(&web).filter(|decision| decision.at_ms > later);
+    server.until("later decisions", async |_| decided().is_some()).await;
+    assert_eq!(decided().unwrap().want, 3, "{:?}", decided());
+}

@@ -17,6 +17,7 @@ use sc_core::{
     observed::Run,
     plan::Desired,
     records::{self, Intent, Proxy, Replica, key},
+    routes::AppRoutes,
     spec::{AppSpec, DeploySpec, DrainSpec, RouteSpec, ScaleSpec},
     stats::{AppStats, BackendStats, Frame},
 };
@@ -75,9 +76,15 @@ pub struct FakeProxy {
     pub rps: Mutex<BTreeMap<AppId, u64>>,
     /// Requests that wait.
     pub held: Mutex<BTreeMap<AppId, u64>>,
-    arrivals: Mutex<BTreeMap<AppId, u64>>,
+    /// How an app's replicas do with what comes; none: they answer nothing.
+    pub serves: Mutex<BTreeMap<AppId, Serves>>,
+    totals: Mutex<BTreeMap<AppId, AppStats>>,
     seq: AtomicU64,
 }
+
+/// From requests a second, replicas, and whether the routes bound what one has at once, to answers a second and how many
+/// seconds each takes.
+pub type Serves = fn(u64, u64, bool) -> (u64, f64);
 
 impl FakeProxy {
     fn new(store: Memory) -> Self {
@@ -87,7 +94,8 @@ impl FakeProxy {
             in_flight: Mutex::default(),
             rps: Mutex::default(),
             held: Mutex::default(),
-            arrivals: Mutex::default(),
+            serves: Mutex::default(),
+            totals: Mutex::default(),
             seq: AtomicU64::new(0),
         }
     }
@@ -96,10 +104,13 @@ impl FakeProxy {
         let applied = self.store.inspect().revision;
         let mut apps: BTreeMap<AppId, AppStats> = BTreeMap::new();
         for (app, rps) in self.rps.lock().unwrap().iter() {
-            let mut arrivals = self.arrivals.lock().unwrap();
-            let total = arrivals.entry(app.clone()).or_default();
-            *total += rps;
-            apps.entry(app.clone()).or_default().arrivals = *total;
+            let mut totals = self.totals.lock().unwrap();
+            let total = totals.entry(app.clone()).or_default();
+            total.arrivals += rps;
+            if let Some(serves) = self.serves.lock().unwrap().get(app) {
+                self.serve(app, *rps, *serves, total);
+            }
+            apps.insert(app.clone(), total.clone());
         }
         for (app, held) in self.held.lock().unwrap().iter() {
             apps.entry(app.clone()).or_default().held = *held;
@@ -116,6 +127,26 @@ impl FakeProxy {
             urgent: false,
             applied: self.stuck_at.lock().unwrap().map_or(applied, |stuck| stuck.min(applied)),
             apps,
+        }
+    }
+}
+
+impl FakeProxy {
+    /// A second of an app: its backends answer alike.
+    fn serve(&self, app: &AppId, rps: u64, serves: Serves, total: &mut AppStats) {
+        let snapshot = self.store.inspect();
+        let entry = snapshot.entries.get(&key::routes(app));
+        let routes = entry.and_then(|entry| records::read::<AppRoutes>("", &entry.value).ok());
+        let Some(routes) = routes.filter(|routes| !routes.backends.is_empty()) else { return };
+        let replicas = routes.backends.len() as u64;
+        let (answered, seconds) = serves(rps, replicas, routes.traffic.max_in_flight.is_some());
+        for (n, backend) in routes.backends.into_iter().enumerate() {
+            let own = answered / replicas + u64::from((n as u64) < answered % replicas);
+            let stats = total.backends.entry(backend.replica).or_default();
+            stats.requests += own;
+            stats.completions[1] += own;
+            stats.in_flight_seconds += own as f64 * seconds;
+            (0..own).for_each(|_| stats.latency.record((seconds * 1e9) as u64));
         }
     }
 }

@@ -87,6 +87,30 @@ async fn a_changed_recording_is_noticed_and_a_cut_off_one_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_minute_is_kept_for_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cluster, manager, web) = recorded(folder.path()).await;
+    let minutes = || {
+        let now = cluster.engine.now_ms();
+        record::minutes::read(&manager.world.recorder.minutes().unwrap(), &web, 0, now, now)
+    };
+    let end = tokio::time::Instant::now() + Duration::from_secs(400);
+    while minutes().len() < 2 {
+        assert!(tokio::time::Instant::now() < end, "no minutes: {:?}", minutes());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let kept = minutes();
+    let last = kept.last().unwrap();
+    assert_eq!((last.arrivals, last.want, last.at_ms % 60_000), (RPS as f32, WANT as f32, 0));
+    assert!(last.seconds >= 58, "{last:?}");
+    assert!(kept.windows(2).all(|two| two[1].at_ms == two[0].at_ms + 60_000), "{kept:?}");
+    let desired = cluster.desired();
+    let why = view::why(&manager.world, &web, &desired.apps[&web], Some(last.at_ms));
+    let why = view::with_minute(why, Some(*last));
+    assert!(why.text.contains("That minute: 190.0 requests/s (at most 190)"), "{}", why.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_measured_outlives_the_manager() {
     let folder = tempfile::tempdir().unwrap();
     let (cluster, _manager, web) = recorded(folder.path()).await;

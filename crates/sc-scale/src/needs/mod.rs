@@ -113,12 +113,18 @@ pub(crate) struct Asked {
     pub remarks: Vec<String>,
 }
 
-/// What every signal asks for. Never empty. While those that sleep are enough for what is needed by the time they would
-/// serve, only so far ahead has to be looked; else as far as a start takes.
+/// What every signal asks for. Never empty. While those that sleep (or those too that were stopped and kept) are enough for
+/// what is needed by the time they would serve, only so far ahead has to be looked; else as far as a start takes.
 pub(crate) fn ask(policy: &Policy, now: &Now, window: &Window, memory: &Memory) -> Asked {
     if now.warm > 0 {
         let asked = ask_ahead(policy, now, window, memory, memory.starts.woken_horizon());
         if asked.asks.iter().all(|ask| ask.up <= now.want.saturating_add(now.warm)) {
+            return asked;
+        }
+    }
+    if now.stopped > 0 && memory.starts.revived_horizon() < memory.starts.horizon() {
+        let asked = ask_ahead(policy, now, window, memory, memory.starts.revived_horizon());
+        if asked.asks.iter().all(|ask| ask.up <= now.want.saturating_add(now.warm).saturating_add(now.stopped)) {
             return asked;
         }
     }

@@ -70,7 +70,15 @@ impl Loop {
         self.starting.retain(|at| *at > self.at_ms);
         self.ready = self.want - (self.starting.len() as u32).min(self.want);
         let latency = self.serve(arrivals);
-        let now = Now { at_ms: self.at_ms, want: self.want, ready: self.ready, held: 0, version: 1, warm: 0 };
+        let now = Now {
+            at_ms: self.at_ms,
+            want: self.want,
+            ready: self.ready,
+            held: 0,
+            version: 1,
+            warm: 0,
+            ..Now::default()
+        };
         self.now = now;
         let (decision, memory) = decide(&self.policy, &now, &self.window, std::mem::take(&mut self.memory));
         self.memory = memory;

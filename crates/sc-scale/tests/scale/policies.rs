@@ -14,7 +14,7 @@ fn window(sample: &Sample) -> Window {
 
 fn decided(policies: Vec<PolicySpec>, window: &Window, want: u32, memory: Memory) -> Decision {
     let policy = Policy { max: 20, policies, ..Policy::default() };
-    let now = Now { at_ms: AT, want, ready: want, held: 0, version: 1, warm: 0 };
+    let now = Now { at_ms: AT, want, ready: want, held: 0, version: 1, warm: 0, ..Now::default() };
     decide(&policy, &now, window, memory).0
 }
 
@@ -98,7 +98,7 @@ fn the_flap_budget_and_the_steps_are_kept() {
     let idle = Sample { ready: 10, ..Sample::default() };
     let low =
         Memory { recent: vec![(AT - 30_000, 1)], watched_ms: AT - 90_000, noted_ms: AT - 1_000, ..Memory::default() };
-    let now = Now { at_ms: AT, want: 10, ready: 10, held: 0, version: 1, warm: 0 };
+    let now = Now { at_ms: AT, want: 10, ready: 10, held: 0, version: 1, warm: 0, ..Now::default() };
     let rps = || vec![PolicySpec::Rps { target: 20.0 }];
     let steps = Policy { max: 20, policies: rps(), step_down: Some(3), step_up: Some(4), ..Policy::default() };
     assert_eq!(decide(&steps, &now, &window(&idle), low.clone()).0.want, 7);

@@ -97,13 +97,14 @@ fn inputs() -> impl Strategy<Value = Inputs> {
             ..Policy::default()
         });
     let held = prop::sample::select(vec![0, 0, 1, 200]);
-    let now = (0u32..30, 0u32..30, held, 0u32..4).prop_map(|(want, ready, held, warm)| Now {
+    let now = (0u32..30, 0u32..30, held, 0u32..4, 0u32..4).prop_map(|(want, ready, held, warm, stopped)| Now {
         at_ms: AT,
         want,
         ready,
         held,
         version: 1,
         warm,
+        stopped,
     });
     (policy, now, samples(), memories()).prop_map(|(policy, now, list, memory)| {
         let mut window = Window::default();
@@ -157,6 +158,16 @@ proptest! {
         prop_assert!(more.decide() <= inputs.decide());
     }
 
+    /// Nor do more that can be started again.
+    #[test]
+    fn more_stopped_never_gives_more(inputs in inputs(), stopped in 1u32..10, seconds in 0.1..20.0f64) {
+        let mut inputs = inputs;
+        inputs.memory.starts.revived_seconds = Some(seconds);
+        let mut more = inputs.clone();
+        more.now.stopped += stopped;
+        prop_assert!(more.decide() <= inputs.decide());
+    }
+
     /// The largest need wins: a signal beside another can only ask for more.
     #[test]
     fn another_signal_never_gives_fewer(inputs in inputs()) {
@@ -200,7 +211,12 @@ fn sleepy() -> Policy {
 
 fn awake(window: Window) -> Inputs {
     let memory = Memory { busy_ms: AT - 61_000, noted_ms: AT - 1_000, watched_ms: AT - 100_000, ..Memory::default() };
-    Inputs { policy: sleepy(), now: Now { at_ms: AT, want: 1, ready: 1, held: 0, version: 1, warm: 0 }, window, memory }
+    Inputs {
+        policy: sleepy(),
+        now: Now { at_ms: AT, want: 1, ready: 1, held: 0, version: 1, warm: 0, ..Now::default() },
+        window,
+        memory,
+    }
 }
 
 #[test]
@@ -222,7 +238,12 @@ fn climbing() -> Inputs {
     let policy = Policy { min: 1, max: 40, rps: Some(50.0), ..Policy::default() };
     let mut memory = Memory::default();
     memory.starts.seconds = Some(15.0);
-    Inputs { policy, now: Now { at_ms: AT, want: 12, ready: 12, held: 0, version: 1, warm: 0 }, window, memory }
+    Inputs {
+        policy,
+        now: Now { at_ms: AT, want: 12, ready: 12, held: 0, version: 1, warm: 0, ..Now::default() },
+        window,
+        memory,
+    }
 }
 
 fn complete() -> Sample {
@@ -265,6 +286,28 @@ fn starts_and_wakings_are_learned_apart() {
 }
 
 #[test]
+fn what_was_stopped_and_kept_is_reckoned_with_as_it_was_seen_to_start() {
+    let with = |warm, stopped, seconds| {
+        let mut inputs = climbing();
+        (inputs.now.warm, inputs.now.stopped) = (warm, stopped);
+        inputs.memory.starts.revived_seconds = seconds;
+        inputs.decide()
+    };
+    let cold = with(0, 0, None);
+    assert_eq!(with(0, 9, None), cold, "as long as a new one takes, until it is known");
+    assert!(with(0, 9, Some(1.0)) < cold && with(1, 9, Some(1.0)) < cold);
+    assert_eq!(with(0, 9, Some(60.0)), cold, "never longer than a new one");
+    let mut inputs = climbing();
+    inputs.memory = Memory::default();
+    (inputs.now.want, inputs.now.ready, inputs.now.warm, inputs.now.stopped) = (2, 2, 1, 20);
+    let (decision, memory) = decide(&inputs.policy, &inputs.now, &inputs.window, inputs.memory.clone());
+    assert!(decision.want > 3, "more than those that sleep");
+    let later = Now { at_ms: AT + 4_000, want: decision.want, ready: decision.want, ..inputs.now };
+    let starts = decide(&inputs.policy, &later, &inputs.window, memory).1.starts;
+    assert_eq!((starts.revived_seconds, starts.seconds, starts.woken_seconds), (Some(4.0), None, None));
+}
+
+#[test]
 fn an_open_stream_or_a_request_in_flight_keeps_it_awake() {
     let stream = Sample { ready: 1, streams: 1.0, in_flight: 1.0, complete: true, ..Sample::default() };
     assert_eq!(awake(quiet(70, &stream)).decide(), 1);
@@ -284,7 +327,7 @@ fn a_blind_spell_counts_as_busy() {
 fn the_decision_says_why_in_words() {
     let busy = Sample { arrivals: 182.0, ready: 2, complete: true, ..Sample::default() };
     let policy = Policy { max: 10, rps: Some(50.0), ..Policy::default() };
-    let now = Now { at_ms: AT, want: 2, ready: 2, held: 0, version: 1, warm: 0 };
+    let now = Now { at_ms: AT, want: 2, ready: 2, held: 0, version: 1, warm: 0, ..Now::default() };
     let (decision, _) = decide(&policy, &now, &quiet(60, &busy), Memory::default());
     insta::assert_snapshot!(serde_json::to_string_pretty(&decision).unwrap(), @r#"
     {

@@ -108,6 +108,17 @@ impl Engine for EngineEdge {
         self.told(format!("wake {replica}"), self.inner.wake(replica)).await
     }
 
+    async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        self.life.point().await;
+        self.on_stop.stopping(&self.who, replica);
+        self.told(format!("park {replica}"), self.inner.park(replica, grace_ms)).await
+    }
+
+    async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        self.life.point().await;
+        self.told(format!("revive {replica}"), self.inner.revive(replica)).await
+    }
+
     async fn remove_network(&self, app: &AppId) -> Result<(), EngineError> {
         self.life.point().await;
         self.told(format!("remove network of {app}"), self.inner.remove_network(app)).await

@@ -116,7 +116,7 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
     let one = |n: &u64| ReplicaId::new(app, *n);
     match command {
         Command::Deploy { mark, behaves, replicas, auto, canary } => {
-            let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None };
+            let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None, stopped: 2, stop_for_ms: 12_000 };
             let bounds = ScaleSpec { min: 1, max: 5, auto: true, hold_down_ms: 5_000, warm, ..Default::default() };
             let scale = auto.then_some(bounds);
             let replicas = (!auto).then_some(*replicas);
@@ -254,7 +254,9 @@ impl Belief {
             Command::StopOne(_) if self.stopped.iter().all(|stopped| *stopped) => {}
             Command::StopOne(_) => {
                 let lower: BTreeSet<u32> = self.want.iter().map(|n| n.saturating_sub(1)).collect();
-                if sure && !self.stopped.contains(&true) {
+                // One that is kept warm is not counted, and only the engine knows which those are.
+                let counted = self.warm.iter().all(|most| *most == 0);
+                if sure && counted && !self.stopped.contains(&true) {
                     self.want.clear();
                 }
                 self.want.extend(lower);

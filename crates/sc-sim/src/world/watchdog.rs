@@ -125,7 +125,7 @@ impl Watchdog {
             found.push(format!("{id}: {:?}", app.app.rollout));
         }
         let ready: Vec<(&u64, &Replica)> = app.replicas.iter().filter(|(_, r)| is_ready(r)).collect();
-        let asleep = app.replicas.values().filter(|r| matches!(r.intent, Intent::Pause { .. })).count();
+        let asleep = app.replicas.values().filter(|r| r.intent.is_warm()).count();
         let want = app.want() - app.gives_way() + app.canary_want();
         if ready.len() != want as usize || app.replicas.len() != ready.len() + asleep {
             let (have, all) = (ready.len(), app.replicas.len());
@@ -187,7 +187,7 @@ impl State {
         let Ok(record) = sc_core::records::read::<Replica>(key, value) else { return };
         match record.intent {
             Intent::Drain { deadline_ms, failed, .. } => drop(self.drains.insert(id, (deadline_ms, failed))),
-            Intent::Run | Intent::Pause { .. } => drop(self.drains.remove(&id)),
+            Intent::Run | Intent::Pause { .. } | Intent::Park { .. } => drop(self.drains.remove(&id)),
             Intent::Stop { .. } => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use sc_api::{Client, types::Accepted};
+use sc_api::{Client, client::ClientError, types::Accepted};
 use sc_core::canary::Share;
 
 use super::{
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     for app in &planned {
         local::upload(&client, &app.files, &mut progress).await?;
     }
-    let sent = stream::iter(&planned).map(|app| send(&client, app)).buffered(AT_ONCE);
+    let sent = stream::iter(&planned).map(|app| send(&client, app, &args.sheet)).buffered(AT_ONCE);
     let accepted: Vec<Accepted> = sent.try_collect().await?;
     let (changed, same): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|accepted| accepted.changed);
     for accepted in &same {
@@ -71,7 +71,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-async fn send(client: &Client, app: &Planned) -> anyhow::Result<Accepted> {
+async fn send(client: &Client, app: &Planned, sheet: &SheetArgs) -> anyhow::Result<Accepted> {
     let accepted = client.deploy(&app.app, &app.deploy).await;
+    if let Err(ClientError::Problem(problem)) = &accepted
+        && let Some(placed) = sheet::placed(sheet, &app.app, problem)
+    {
+        return Err(placed);
+    }
     accepted.with_context(|| app.app.to_string())
 }

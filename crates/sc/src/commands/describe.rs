@@ -113,12 +113,13 @@ fn canary(app: &AppView) -> String {
 
 fn warm(warm: &WarmSpec) -> String {
     let memory = warm.memory.map(|bytes| format!(", in {}", format_size(bytes))).unwrap_or_default();
-    match warm.size {
-        0 => String::new(),
-        size => {
-            format!("up to {size} sleep when they are not needed, each for {}{memory}", format_duration(warm.for_ms))
-        }
-    }
+    let asleep = (warm.size > 0).then(|| {
+        let size = warm.size;
+        format!("up to {size} sleep when they are not needed, each for {}{memory}", format_duration(warm.for_ms))
+    });
+    let stopped = (warm.stopped > 0)
+        .then(|| format!("up to {} are kept stopped, each for {}", warm.stopped, format_duration(warm.stop_for_ms)));
+    [asleep, stopped].into_iter().flatten().collect::<Vec<_>>().join("; then ")
 }
 
 fn rollout(rollout: &Rollout) -> String {
@@ -164,5 +165,10 @@ mod tests {
         assert_eq!(warm(&WarmSpec::default()), "");
         let pool = WarmSpec { size: 2, memory: Some(512 << 20), ..WarmSpec::default() };
         assert_eq!(warm(&pool), "up to 2 sleep when they are not needed, each for 10m, in 512MiB");
+        let both = WarmSpec { size: 1, stopped: 3, stop_for_ms: 3_600_000, ..WarmSpec::default() };
+        assert_eq!(
+            warm(&both),
+            "up to 1 sleep when they are not needed, each for 10m; then up to 3 are kept stopped, each for 1h"
+        );
     }
 }

@@ -4,7 +4,7 @@ use sc_api::{
     Client,
     types::{Accepted, SetScale},
 };
-use sc_core::AppId;
+use sc_core::{AppId, units::format_duration};
 
 use crate::{
     exit,
@@ -112,8 +112,17 @@ async fn dry(client: &Client, accepted: &Accepted, args: &Args, count: Option<u3
     }
     let (min, max) = (args.min.unwrap_or(view.scale.min), args.max.unwrap_or(view.scale.max));
     let to = count.unwrap_or(view.want.clamp(min.min(max), max));
-    let mode = if args.auto || (view.scale.auto && count.is_none()) { ", sc chooses" } else { "" };
-    Ok(format!("{app}: {} → {to} replicas{mode}", view.want))
+    let bounds = args.min.is_some() || args.max.is_some();
+    let auto = args.auto || bounds || view.scale.auto;
+    let mode =
+        if auto && count.is_none() { format!(", sc chooses from {} to {max}", min.min(max)) } else { String::new() };
+    let warm = args.warm.map_or_else(String::new, |warm| format!(", up to {warm} sleep"));
+    let pause = match args.pause {
+        None => String::new(),
+        Some(0) => ", held no longer".to_owned(),
+        Some(pause) => format!(", held for {}", format_duration(pause)),
+    };
+    Ok(format!("{app}: {} → {to} replicas{mode}{warm}{pause}", view.want))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sc_api::types::Deploy;
+use sc_api::{Problem, types::Deploy};
 use sc_core::{AppId, file, names::Name};
 
 use super::note;
@@ -61,6 +61,21 @@ pub(crate) fn read(args: &SheetArgs) -> anyhow::Result<Vec<Planned>> {
     let base = path.parent().unwrap_or(Path::new("."));
     let wanted = apps.into_iter().filter(|app| args.apps.is_empty() || args.apps.contains(&app.name));
     wanted.map(|app| planned(app, base)).collect()
+}
+
+/// What a manager found wrong with an app, shown where the file says it; none when it names nothing of the file.
+pub(crate) fn placed(args: &SheetArgs, app: &AppId, problem: &Problem) -> Option<anyhow::Error> {
+    let key = |line: &str| {
+        let (key, what) = line.split_once(": ")?;
+        let plain = key.contains('.') && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'));
+        plain.then(|| (key.to_owned(), what.to_owned()))
+    };
+    let wrong: Vec<_> = problem.detail.lines().filter_map(key).collect();
+    let text = fs::read_to_string(&args.file).ok().filter(|_| problem.status == 422 && !wrong.is_empty())?;
+    let errors = file::locate(&text, &app.name, &wrong)?;
+    let each: Vec<String> = errors.0.iter().map(|error| format!("{}, {error}", args.file.display())).collect();
+    let hint = problem.hint.as_deref().map_or_else(String::new, |hint| format!("\n  → {hint}"));
+    Some(exit::usage(format!("the manager refuses {app}; nothing was changed\n{}{hint}", each.join("\n"))))
 }
 
 fn planned(app: file::FileApp, base: &Path) -> anyhow::Result<Planned> {

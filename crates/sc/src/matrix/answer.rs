@@ -9,6 +9,7 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
+use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -46,6 +47,7 @@ impl App {
         let mut response = match (request.method(), last) {
             (&Method::GET | &Method::HEAD, "healthz") => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "crash") if self.args.test_endpoints => crash(request.uri().query()),
+            (&Method::GET, "tunnel") if self.args.test_endpoints => tunnel(request),
             _ => self.in_a_slot(request, last).await,
         };
         let fields = [("x-replica", &self.who.replica), ("x-version", &self.who.version)];
@@ -107,6 +109,24 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
     if let Some(kind) = kind {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
+    response
+}
+
+/// Becomes whatever protocol is asked for, and sends back what comes.
+fn tunnel(mut request: Request<Incoming>) -> Response<Body> {
+    let Some(protocol) = request.headers().get(header::UPGRADE).cloned() else {
+        return text(StatusCode::UPGRADE_REQUIRED, "ask for an upgrade\n");
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgraded.await {
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, protocol);
     response
 }
 

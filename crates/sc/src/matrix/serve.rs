@@ -2,10 +2,10 @@
 
 use std::{convert::Infallible, io, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -49,9 +49,8 @@ fn connection(stream: TcpStream, app: &std::sync::Arc<App>, all: &GracefulShutdo
         let app = app.clone();
         async move { Ok::<_, Infallible>(app.answer(request).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(120))
-        .serve_connection(TokioIo::new(stream), service);
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(120));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     tokio::spawn(all.watch(connection));
 }

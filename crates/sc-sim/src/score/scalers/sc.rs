@@ -57,7 +57,8 @@ impl Scaler for Sc {
             });
         }
         let held = if seen.blind { 0 } else { seen.queue as u64 };
-        let now = Now { at_ms, want: seen.want, ready: seen.ready, held, version: seen.version, warm: 0 };
+        let now =
+            Now { at_ms, want: seen.want, ready: seen.ready, held, version: seen.version, warm: 0, ..Now::default() };
         let (decision, memory) = decide(&self.policy, &now, &self.window, std::mem::take(&mut self.memory));
         self.memory = memory;
         self.learned = decision.capacity_rps;
