@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -17,6 +18,8 @@ class Trouble(Exception):
 
 class Installation:
     """`sc up` on entering, `sc down --purge` on leaving. Programs: $SC_BIN_DIR, else deploy/images builds them."""
+
+    source = None  # of the reference app: its image
 
     def __enter__(self):
         self._home = tempfile.TemporaryDirectory(prefix="stages-")
@@ -58,6 +61,78 @@ class Installation:
     def _env(self):
         env = {name: value for name, value in os.environ.items() if name != "SC_TOKEN"}
         return env | {"HOME": self._home.name, "XDG_CONFIG_HOME": self._home.name}
+
+
+class Processes(Installation):
+    """A manager and a proxy as plain processes, and replicas as well: no Docker."""
+
+    def __enter__(self):
+        self._home, self._parts = tempfile.TemporaryDirectory(prefix="stages-"), []
+        self.name = f"scs{os.getpid()}"
+        folder = programs()
+        self._sc = folder / "sc"
+        self.source = self.source_of(folder)
+        self.http, self.listen, self.admin = (f"127.0.0.1:{port}" for port in free_ports(3))
+        home = pathlib.Path(self._home.name)
+        self._manager = [folder / "sc-manager", "--data", home / "manager", "--instance", self.name]
+        self._manager += self.engine()
+        self._manager += ["--store", "embedded", "--listen", self.listen, "--socket", home / "manager.sock"]
+        self._proxy = [folder / "sc-proxy", "--listen", self.http, "--admin", self.admin, "--data", home / "proxy"]
+        self._proxy += ["--manager", self.manager(), "--token-file", home / "manager" / "token"]
+        try:
+            self._begin(self._manager, "manager")
+            self._until(lambda: self.sc("ls"))
+            self._begin(self._proxy, "proxy")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        try:
+            for app in json.loads(self.sc("ls", "-o", "json")):
+                self.sc("rm", app["app"])
+        except (Trouble, subprocess.TimeoutExpired, ValueError):
+            pass
+        for part in reversed(self._parts):
+            part.terminate()
+        for part in self._parts:
+            part.wait(timeout=40)
+        self._home.cleanup()
+
+    def engine(self):
+        return ["--engine", "process"]
+
+    def source_of(self, folder):
+        return f'binary = "{folder / "sc-matrix"}"\nport = 8080', []
+
+    def manager(self):
+        """Where the proxy finds it."""
+        return f"http://{self.listen}"
+
+    def restart_proxy(self):
+        """Kills the proxy and starts it again."""
+        self._parts[1].kill()
+        self._parts[1].wait()
+        self._parts.pop(1)
+        self._begin(self._proxy, "proxy")
+
+    def _begin(self, command, name):
+        log = open(pathlib.Path(self._home.name, f"{name}.log"), "ab")
+        self._parts.append(subprocess.Popen([str(word) for word in command], env=self._env(), stdout=log, stderr=log))
+
+    def _until(self, works):
+        end = time.monotonic() + 30
+        while True:
+            try:
+                return works()
+            except Trouble:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    def _env(self):
+        return super()._env() | {"SC_MANAGER": f"unix:{self._home.name}/manager.sock"}
 
 
 def programs():

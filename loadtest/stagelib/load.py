@@ -16,6 +16,7 @@ class Answer(NamedTuple):
     at: float
     seconds: float
     status: int  # 0: none came
+    fields: tuple = ()  # names of those asked for that it had
 
     def late(self, objective):
         return self.status != 200 or self.seconds > objective
@@ -24,8 +25,8 @@ class Answer(NamedTuple):
 class Client:
     """One kept connection."""
 
-    def __init__(self, address, host, path):
-        self._address, self._host, self._path, self._connection = address, host, path, None
+    def __init__(self, address, host, path, keep=()):
+        self._address, self._host, self._path, self._keep, self._connection = address, host, path, keep, None
 
     def ask(self, since=None):
         """One request; its time counts from `since`, when it should have been sent."""
@@ -36,10 +37,10 @@ class Client:
             self._connection.request("GET", self._path, headers={"host": self._host})
             response = self._connection.getresponse()
             response.read()
-            status = response.status
+            status, fields = response.status, tuple(name for name in self._keep if response.getheader(name))
         except (OSError, http.client.HTTPException):
-            self._connection, status = None, 0
-        return Answer(began, time.monotonic() - began, status)
+            self._connection, status, fields = None, 0, ()
+        return Answer(began, time.monotonic() - began, status, fields)
 
 
 def waiting_threads(client, threads, requests, longest_wait, seed):
