@@ -225,6 +225,11 @@ impl Cloud {
         self.really(app, "paused").await
     }
 
+    /// What is really stopped of an app and kept: names and container ids. Docker only.
+    pub async fn really_stopped(&self, app: &str) -> Vec<(String, String)> {
+        self.really(app, "exited").await
+    }
+
     async fn really(&self, app: &str, state: &str) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = if self.has_containers() {
             let all = docker::replicas(&self.name, app).await;

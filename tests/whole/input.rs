@@ -53,6 +53,11 @@ async fn app_file_mistakes_are_named() {
         ("[app.Web]\nimage = \"x\"\n", &["Web"]),
         ("[app.web]\nimage = \"x\"\n[app.web.scale]\nmin = 4\nmax = 2\n", &["min", "max"]),
         ("[app.web\n", &["1"]),
+        (&*policy("metric = \"cpus\"\ntarget = 1"), &["line 7", "cpus", "did you mean \"cpu\""]),
+        (&*policy("metric = \"rps\"\ntarget = 0"), &["line 8", "above 0"]),
+        (&*policy("metric = \"fixed\"\nreplicas = 9"), &["line 8", "above max 3"]),
+        (&*policy("metric = \"schedule\"\ncron = \"61 * * * *\"\nfor = \"1h\"\nmin = 1"), &["line 8", "cron"]),
+        (&*policy("metric = \"prometheus\"\nurl = \"prometheus\"\nquery = \"up\"\ntarget = 1"), &["line 8", "http://"]),
     ] {
         cloud.write("sc.toml", content);
         for command in ["validate", "deploy"] {
@@ -61,8 +66,18 @@ async fn app_file_mistakes_are_named() {
             out.says(words);
         }
     }
+    // Whether a source can be reached the manager finds out: offline that is not known.
+    let nobody = "metric = \"prometheus\"\nurl = \"http://127.0.0.1:1\"\nquery = \"up\"\ntarget = 1";
+    cloud.write("sc.toml", &policy(nobody));
+    cloud.sc(&["validate"]).await.ok();
+    cloud.sc(&["deploy"]).await.exits(2).says(&["line 8", "url = \"http://127.0.0.1:1\"", "cannot be read"]);
     let apps = cloud.sc(&["ls", "-o", "json"]).await.ok().json();
     assert_eq!(apps.as_array().map(Vec::len), Some(0), "{apps}");
+}
+
+/// An app file with one policy, which begins on line 6.
+fn policy(policy: &str) -> String {
+    format!("[app.web]\nimage = \"x\"\nport = 80\n[app.web.scale]\nmax = 3\n[[app.web.scale.policy]]\n{policy}\n")
 }
 
 /// Two apps that claim one route: the second is refused.

@@ -15,3 +15,4 @@ mod installing;
 mod proxy;
 mod scaling;
 mod warm;
+mod zero;

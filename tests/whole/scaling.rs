@@ -30,6 +30,35 @@ async fn scale_up_and_down_on_processes() {
     up_and_down(Cloud::process(StateIn::Embedded).await).await;
 }
 
+/// What would happen is said, and nothing happens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_what_would_be_and_changes_nothing() {
+    let cloud = Cloud::process(StateIn::Embedded).await;
+    cloud.run("web", &["--host", HOST, "--replicas", "1"]).await;
+    cloud.settles("web", 1).await;
+    let state = async || {
+        let view = cloud.app("web").await;
+        let events = cloud.sc(&["events", "-o", "json"]).await.ok().stdout;
+        (view.want, view.scale, view.version, cloud.really_running("web").await, events)
+    };
+    let before = state().await;
+    for (args, words) in [
+        (&["web=3"][..], "web: 1 → 3 replicas"),
+        (&["web", "--auto", "--min", "2", "--max", "5"], "web: 1 → 2 replicas, sc chooses from 2 to 5"),
+        (&["web", "--max", "5"], "web: 1 → 1 replicas, sc chooses from"),
+        (&["web", "--pause", "1h"], "web: 1 → 1 replicas, held for 1h"),
+        (&["web=1"], "web: nothing would change (1 replicas)"),
+    ] {
+        let args = [&["scale"], args, &["--dry-run"]].concat();
+        cloud.sc(&args).await.ok().says(&[words]);
+    }
+    for refused in [&["web=100000"][..], &["web", "--min", "5", "--max", "2"], &["web=3", "--max", "2"]] {
+        let args = [&["scale"], refused, &["--dry-run"]].concat();
+        assert_ne!(cloud.sc(&args).await.code, 0, "{args:?}");
+    }
+    assert_eq!(state().await, before);
+}
+
 /// Beyond the bounds: refused with what would be possible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scale_beyond_the_cap_is_refused() {

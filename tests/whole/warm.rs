@@ -88,3 +88,55 @@ async fn the_first_request_wakes_the_last_one_on_docker() {
 async fn the_first_request_wakes_the_last_one_on_processes() {
     from_zero(Cloud::process(StateIn::Embedded).await).await;
 }
+
+/// One is frozen, then stopped with its container kept, then started again before a new one is made; then it goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_slept_for_long_is_stopped_and_started_again_on_docker() {
+    let mut cloud = Cloud::processes_on_docker().await;
+    let file = |stop_for: &str| {
+        format!(
+            "[app.web]\nimage = \"sc/matrix:0.1.0\"\nport = 8080\n[[app.web.route]]\nhost = {HOST:?}\n[app.web.scale]\n\
+             min = 1\nmax = 3\n[app.web.warm]\nsize = 1\npause_for = \"2s\"\nstopped = 1\nstop_for = {stop_for:?}\n"
+        )
+    };
+    cloud.write("sc.toml", &file("10m"));
+    cloud.sc(&["deploy"]).await.ok();
+    cloud.sc(&["scale", "web=2"]).await.ok();
+    cloud.settles("web", 2).await;
+    let before = cloud.really_running("web").await;
+    let addr = cloud.replicas("web").await[1].addr;
+    let load = Load::start(LoadSpec::steady(cloud.http, vec![Target::host("web", HOST)]));
+    load.goes_on(50).await;
+    cloud.sc(&["scale", "web=1"]).await.ok();
+    let stopped = async |cloud: &Cloud| {
+        let really = cloud.really_stopped("web").await;
+        let shown = cloud.replicas("web").await.into_iter().filter(|view| view.state == "stopped").count();
+        (really.len() == 1 && really == before[1..] && shown == 1).then_some(())
+    };
+    poll(secs(60), "web-2 to be stopped and kept", async || stopped(&cloud).await).await;
+    // Another manager finds it so.
+    cloud.kill_manager().await;
+    cloud.resume_manager().await;
+    cloud.works().await;
+    stopped(&cloud).await.expect("it is kept");
+    cloud.sc(&["scale", "web=3"]).await.ok();
+    cloud.settles("web", 3).await;
+    let now = cloud.really_running("web").await;
+    assert_eq!((&now[..2], now[2].0.as_str()), (&before[..], "web-3"), "the same container, and a new one");
+    assert_eq!(cloud.replicas("web").await[1].addr, addr);
+    let answered = load.so_far().by_replica;
+    let serves = async || (load.so_far().by_replica.get("web-2") > answered.get("web-2")).then_some(());
+    poll(secs(30), "web-2 to answer again", serves).await;
+    load.stop().await.all_good(100);
+    cloud.sc(&["events"]).await.ok().says(&["web-2 is stopped and kept", "web-2 is started again"]);
+
+    cloud.write("sc.toml", &file("1s"));
+    cloud.sc(&["deploy"]).await.ok();
+    cloud.sc(&["scale", "web=1"]).await.ok();
+    let gone = async || {
+        let left = [cloud.really_frozen("web").await, cloud.really_stopped("web").await].concat();
+        left.is_empty().then_some(())
+    };
+    poll(secs(60), "none to be kept", gone).await;
+    cloud.settles("web", 1).await;
+}
