@@ -44,6 +44,10 @@ pub struct Cloud {
     engine: Vec<String>,
     /// Further arguments of `sc up`.
     pub more: Vec<String>,
+    /// Further arguments of the manager, where it is a process.
+    pub manager_more: Vec<String>,
+    /// Further arguments of the proxy, where it is a process.
+    pub proxy_more: Vec<String>,
     folder: TempDir,
     parts: Parts,
 }
@@ -81,15 +85,26 @@ impl Cloud {
 
     /// By three plain processes and the process engine: no Docker.
     pub async fn process(state: StateIn) -> Self {
+        let mut cloud = Self::process_not_yet(state).await;
+        cloud.start().await;
+        cloud
+    }
+
+    /// The same, and only the store is there; [`Cloud::start`] does the rest.
+    pub async fn process_not_yet(state: StateIn) -> Self {
         let mut cloud = Self::new(Parts::Process(Box::new(Processes { manager: None, proxy: None, etcd: None })));
         if state == StateIn::Etcd {
             let etcd = Etcd::start(&cloud.slot, cloud.path("etcd")).await;
             cloud.processes().etcd = Some(etcd);
         }
-        cloud.resume_manager().await;
-        cloud.works().await;
-        cloud.resume_proxy().await;
         cloud
+    }
+
+    /// Starts manager and proxy for the first time.
+    pub async fn start(&mut self) {
+        self.resume_manager().await;
+        self.works().await;
+        self.resume_proxy().await;
     }
 
     /// By plain processes with an embedded store, and replicas as containers: no images but the replicas' own.
@@ -121,6 +136,8 @@ impl Cloud {
             admin: slot.addr(),
             engine,
             more: Vec::new(),
+            manager_more: Vec::new(),
+            proxy_more: Vec::new(),
             folder,
             slot,
             parts,
@@ -306,7 +323,7 @@ impl Cloud {
         let mut command = self.daemon("sc-manager");
         command.arg("--data").arg(self.path("manager")).args(&self.engine).args(["--instance", &self.name]);
         command.arg("--socket").arg(self.path("manager.sock")).args(["--listen", &self.api.to_string()]);
-        command.args(["--ports", &self.slot.ports()]);
+        command.args(["--ports", &self.slot.ports()]).args(&self.manager_more);
         match self.etcd_url() {
             Some(url) => command.args(["--store", "etcd", "--etcd", &url]),
             None => command.args(["--store", "embedded"]),
@@ -331,6 +348,7 @@ impl Cloud {
             let mut command = self.daemon("sc-proxy");
             command.args(["--listen", &self.http.to_string(), "--threads", "2", "--id", "proxy"]);
             command.arg("--data").arg(self.path("proxy")).args(["--admin", &self.admin.to_string()]);
+            command.args(&self.proxy_more);
             match self.etcd_url() {
                 Some(url) => command.args(["--etcd", &url]),
                 None => command
@@ -388,7 +406,8 @@ impl Cloud {
         }
     }
 
-    fn etcd_url(&self) -> Option<String> {
+    /// Where its etcd is, if it has one as a process.
+    pub fn etcd_url(&self) -> Option<String> {
         match &self.parts {
             Parts::Process(parts) => parts.etcd.as_ref().map(Etcd::url),
             Parts::Docker => None,

@@ -1,6 +1,7 @@
 //! What the tests of the whole stand on: an installation of their own ([`Cloud`]), a load with exact accounting
 //! ([`Load`]), programs and Docker to drive, and waiting that ends.
 
+pub mod acme;
 pub mod certificates;
 pub mod cloud;
 pub mod docker;
@@ -8,6 +9,7 @@ pub mod etcd;
 pub mod load;
 pub mod programs;
 pub mod slot;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

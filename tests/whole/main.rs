@@ -3,6 +3,7 @@
 mod apps;
 mod bridge;
 mod canary;
+mod certs;
 mod clients;
 mod commands;
 mod crashes;

@@ -1,6 +1,6 @@
 //! Bodies of requests and answers. Unknown fields are ignored on reading, so that neighbouring releases work together.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use sc_core::{
     AppId, ReplicaId,
@@ -274,6 +274,97 @@ pub struct RoutesUpdate {
     pub put: Vec<AppRoutes>,
     /// Gone.
     pub delete: Vec<AppId>,
+}
+
+/// A certificate with its private key: `PUT /v1/certs/{name}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutCert {
+    /// The host's certificate, then those that lead to its authority, as PEM.
+    pub chain: String,
+    /// Its private key, as PEM without a password.
+    pub key: String,
+}
+
+/// A command about a certificate was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertAccepted {
+    /// The certificate's name.
+    pub name: String,
+    /// The host names in it.
+    pub names: Vec<String>,
+    /// Until when it is good.
+    pub not_after_ms: UnixMs,
+    /// The store's revision of the command.
+    pub revision: u64,
+    /// False when everything was so already.
+    pub changed: bool,
+}
+
+/// A certificate of the store, or one that is being had.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CertView {
+    /// Its name; `acme:HOST` for one that an authority gives.
+    pub name: String,
+    /// The host names in it.
+    pub names: Vec<String>,
+    /// From when it is good; none: there is none yet.
+    pub not_before_ms: Option<UnixMs>,
+    /// Until when.
+    pub not_after_ms: Option<UnixMs>,
+    /// `added` or `acme`.
+    pub source: String,
+    /// `ok`, `ends soon`, `expired`, `not yet good`, `broken`; without one yet: `waiting`, `ordering`, `failed`, `refused`.
+    pub state: String,
+    /// More on the state: when it is renewed, why the last attempt failed, when the next one begins.
+    pub detail: String,
+    /// The app whose route asks for it.
+    #[serde(default)]
+    pub app: Option<AppId>,
+}
+
+/// One line of the stream of certificates for proxies without access to the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CertsUpdate {
+    /// Everything up to this revision is included.
+    pub revision: u64,
+    /// All there is; none: as before.
+    #[serde(default)]
+    pub all: Option<OpenedCerts>,
+}
+
+/// All certificates, opened.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OpenedCerts {
+    /// By name.
+    pub certs: BTreeMap<String, OpenedCert>,
+    /// Those that cannot be opened, and why.
+    pub broken: BTreeMap<String, String>,
+    /// What authorities are to find, by token.
+    pub challenges: BTreeMap<String, String>,
+}
+
+/// A certificate, opened.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedCert {
+    /// Its chain, as PEM.
+    pub chain: String,
+    /// Its private key, as PEM.
+    pub key: String,
+}
+
+/// The key is not shown.
+impl std::fmt::Debug for PutCert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PutCert").field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
+/// The key is not shown.
+impl std::fmt::Debug for OpenedCert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedCert").field("chain", &self.chain).finish_non_exhaustive()
+    }
 }
 
 /// Something `sc doctor` found.

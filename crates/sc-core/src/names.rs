@@ -113,6 +113,9 @@ impl FromStr for AppId {
         if project == ROUTES {
             return Err(NameError { text: text.to_owned(), why: "no project can be called routes" });
         }
+        if project == "certs" || project == "acme" {
+            return Err(NameError { text: text.to_owned(), why: "no project can be called certs or acme" });
+        }
         Ok(Self { project: Name::new(project)?, name: Name::new(name)? })
     }
 }

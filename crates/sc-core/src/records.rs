@@ -9,11 +9,12 @@
 //! | `{project}/versions/{app}/{n}` | [`Version`] | deploys; never changed |
 //! | `{project}/scale/{app}` | [`Scale`] | `sc scale`, the scaler |
 //! | `{project}/replicas/{app}/{incarnation}` | [`Replica`] | the reconciler |
-//! | `routes/{project}/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch `routes/` and read nothing else |
+//! | `routes/{project}/{app}` | [`crate::routes::AppRoutes`] | the reconciler; proxies watch `routes/`, `certs/` and read nothing else |
 //! | `{project}/gone/{app}` | [`Gone`] | the reconciler: which incarnations a deleted app has used up |
 //! | `{project}/claims/{host,path}`, `…/tcp:{port}` | [`Claim`] | deploys: one owner per route |
 //! | `proxies/{id}` | [`Proxy`], leased | proxies |
 //! | `met/{id}` | [`Met`]: proxies that may serve, also for a while after their leases ended | the reconciler |
+//! | `certs/…`, `acme/…` | see [`crate::certs`] | `sc cert`, the leader |
 //! | `leader` | [`Leader`], leased | managers; its revision is the fence |
 //! | `subnets/{n}` | [`Subnet`] | the reconciler: which app has, or had, which addresses |
 //! | `{project}/events/{time}-{n}` | [`Event`], bounded | the manager |

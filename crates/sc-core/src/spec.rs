@@ -18,6 +18,7 @@ pub use redirect::Redirect;
 use serde::{Deserialize, Serialize};
 pub use tcp::{ProxyProtocol, TcpSpec};
 
+pub use crate::certs::Certificate;
 use crate::{
     rules::Rules,
     scaling::{ObjectiveSpec, PolicySpec},
@@ -267,6 +268,9 @@ pub struct Traffic {
     /// How connections of its TCP routes are treated.
     #[serde(skip_serializing_if = "TcpSpec::is_default")]
     pub tcp: TcpSpec,
+    /// Where its hosts have their certificates from; none: from those that somebody added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
 }
 
 /// How a backend is chosen for a request.
@@ -319,6 +323,7 @@ impl Default for Traffic {
             rate: None,
             bounds: Bounds::default(),
             tcp: TcpSpec::default(),
+            certificate: None,
         }
     }
 }

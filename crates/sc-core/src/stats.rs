@@ -22,6 +22,12 @@ pub struct Frame {
     pub urgent: bool,
     /// The store revision whose routes are being served: everything up to it has been applied on every thread.
     pub applied: u64,
+    /// The store revision up to which certificates and challenges are in force; 0: this proxy follows none.
+    #[serde(default)]
+    pub certs: u64,
+    /// What is wrong with certificates of the store, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certs_wrong: Option<String>,
     /// By app; also apps whose backends are gone, while anything of theirs is in flight.
     pub apps: BTreeMap<AppId, AppStats>,
 }

@@ -61,6 +61,7 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     backend_tls(spec, &mut found);
     field_rules(spec, &mut found);
     terms(&spec.traffic, &mut found);
+    certificate(spec, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
     scale::warm(&scale.warm, spec, &mut found);
@@ -293,6 +294,25 @@ fn times(spec: &AppSpec, found: &mut Found) {
     }
     if traffic.queue_max > 1 << 20 {
         found.add("traffic.queue_max", "at most 1048576 requests may wait");
+    }
+}
+
+/// Whether an authority can vouch for every host that the app's routes name.
+fn certificate(spec: &AppSpec, found: &mut Found) {
+    if spec.traffic.certificate.is_none() {
+        return;
+    }
+    let hosts = || spec.routes.iter().filter_map(|route| route.host.as_deref());
+    if hosts().next().is_none() {
+        found.add(
+            "traffic.certificate",
+            "no route names a host, and a certificate is for a name; give a route its `host`",
+        );
+    }
+    for (host, why) in hosts().filter_map(|host| Some((host, crate::certs::acme_fault(host)?))) {
+        let hint =
+            "leave `certificate` out and give this host's certificate with `sc cert add`, or give it an app of its own";
+        found.add("traffic.certificate", &format!("{host}: {why}; {hint}"));
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use sc_core::{
     AppId, Name, ReplicaId,
+    certs::CERTS,
     names::DEFAULT_PROJECT,
     records::{self, Event, Level, UnixMs, key},
 };
@@ -82,7 +83,7 @@ impl Events {
 
     /// Whether a key of the store is an event's.
     pub fn owns(key: &str) -> bool {
-        !key.starts_with(key::ROUTES) && key.split('/').nth(1) == Some("events")
+        !key.starts_with(key::ROUTES) && !key.starts_with(CERTS) && key.split('/').nth(1) == Some("events")
     }
 
     /// An ordinary event.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use sc_manager::Config;
+use sc_core::acme::Policy;
+use sc_manager::{Acme, Config};
 
 /// The daemon of sc, the simple cloud: it looks, plans and acts.
 ///
@@ -43,6 +44,22 @@ pub struct Flags {
     /// What all keys in etcd begin with.
     #[arg(long, env = "SC_STORE_PREFIX", value_name = "PREFIX", default_value = "/sc/v1/")]
     pub store_prefix: String,
+    /// File of the key that private keys in the store are sealed with, made if it is not there; else store.key in the data
+    /// folder. Proxies that read etcd need it too, and so does every manager of this store.
+    #[arg(long, env = "SC_STORE_KEY", value_name = "FILE")]
+    pub store_key: Option<PathBuf>,
+    /// Have certificates from an authority (ACME) for apps that ask for them; it writes to this address.
+    #[arg(long, env = "SC_ACME_EMAIL", value_name = "ADDRESS")]
+    pub acme_email: Option<String>,
+    /// The authority: the URL of its directory.
+    #[arg(long, env = "SC_ACME_DIRECTORY", value_name = "URL", default_value = sc_manager::LETS_ENCRYPT, requires = "acme_email")]
+    pub acme_directory: String,
+    /// PEM file of the authorities that its own HTTPS is known by; else the system's.
+    #[arg(long, env = "SC_ACME_CA", value_name = "FILE", requires = "acme_email")]
+    pub acme_ca: Option<PathBuf>,
+    /// Wait after a first failed attempt at a certificate; after each further one four times as long, at most a day.
+    #[arg(long, env = "SC_ACME_RETRY", value_name = "TIME", default_value = "1m", value_parser = sc_core::units::parse_duration)]
+    pub acme_retry: u64,
     /// What runs replicas.
     #[arg(long, env = "SC_ENGINE", value_enum, default_value_t = EngineKind::default())]
     pub engine: EngineKind,
@@ -166,12 +183,17 @@ impl Flags {
     /// What they mean for the library.
     pub fn config(&self) -> Config {
         let socket = self.socket.clone().unwrap_or_else(|| self.data.join("manager.sock"));
+        let policy = Policy { first_wait_ms: self.acme_retry.max(1), ..Policy::default() };
+        let acme =
+            |email: String| Acme { directory: self.acme_directory.clone(), email, ca: self.acme_ca.clone(), policy };
         Config {
+            acme: self.acme_email.clone().map(acme),
             data: self.data.clone(),
             listen: self.listen.clone(),
             socket: Some(socket),
             max_replicas: self.max_replicas,
             blob_max: self.blob_max.0,
+            store_key: self.store_key.clone().unwrap_or_else(|| self.data.join("store.key")),
         }
     }
 }

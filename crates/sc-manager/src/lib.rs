@@ -15,6 +15,7 @@
 //! | probes, proxies' reports, usage | [`probe`], [`proxies`], [`usage`] |
 //! | how many | [`scaler`] |
 //! | what that was decided from, kept for a day | [`record`] |
+//! | certificates: what is told of them, and those from an authority | [`certs`] |
 //! | what users ask for | [`commands`] |
 //! | what users see | [`view`] |
 //! | HTTP | [`api`] |
@@ -24,6 +25,7 @@
 
 pub mod api;
 pub mod blobs;
+pub mod certs;
 pub mod clock;
 pub mod commands;
 pub mod events;
@@ -49,5 +51,5 @@ pub mod world;
 
 pub use reconcile::{Parts, Reconciler};
 pub use run::{Error, Running, run, start, start_with};
-pub use settings::{Config, Settings};
+pub use settings::{Acme, Config, LETS_ENCRYPT, Settings};
 pub use world::World;

@@ -1,9 +1,10 @@
 //! What goes wrong, as RFC 9457 problems: what, where, and what to do next.
 
 use sc_api::Problem;
-use sc_core::{AppId, ReplicaId, plan::Desired};
+use sc_core::{AppId, ReplicaId, certs::Certificates, plan::Desired};
 use sc_engine::EngineError;
 use sc_store::StoreError;
+use sc_vault::VaultError;
 
 use crate::{record::NotRecorded, waiting::chain};
 
@@ -42,6 +43,22 @@ pub fn no_recordings() -> Problem {
 /// The request could not be understood.
 pub fn malformed(detail: impl Into<String>) -> Problem {
     problem(400, "malformed", "The request could not be understood", detail)
+}
+
+/// Nothing can be sealed or opened here.
+pub fn of_vault(error: &VaultError) -> Problem {
+    let hint = "nothing was changed; certificates that are served are served on";
+    hinted(503, "store-key", "The store key cannot be used", chain(error), hint)
+}
+
+/// There is no such certificate.
+pub fn no_cert(certificates: &Certificates, name: &str) -> Problem {
+    let names: Vec<String> = certificates.certs.keys().cloned().collect();
+    let hint = match nearest(name, &names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "`sc cert ls` lists the certificates there are".to_owned(),
+    };
+    hinted(404, "no-such-cert", "No such certificate", format!("there is no certificate {name}"), hint)
 }
 
 /// Something else stands in the way.

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     api::{self, Api, Bound, ListenError, Token},
     blobs::{Blobs, KEPT},
+    certs,
     clock::SystemClock,
     identity,
     probe::RealProber,
@@ -124,11 +125,17 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> 
         max_replicas: config.max_replicas,
         blob_max: config.blob_max,
         recordings: Some(config.data.join("recorded")),
+        store_key: Some(config.store_key.clone()),
+        acme: config.acme.clone(),
         ..Settings::new("", &config.data)
     };
     let reconciler = Reconciler::new(parts, settings);
     let (world, stop) = (reconciler.world(), CancellationToken::new());
     remember(&world).await;
+    // Apps run on without it: what needs it says so.
+    if let Err(error) = world.vault.make() {
+        tracing::error!(error = chain(&error), "no certificate can be added or opened");
+    }
     let api = Arc::new(Api::new(world.clone(), blobs.clone(), token));
     for addr in &bound.addrs {
         tracing::info!("the API listens on http://{addr}");
@@ -136,6 +143,7 @@ pub async fn start_with(config: Config, parts: Parts) -> Result<Running, Error> 
     let mut tasks = vec![
         AbortOnDropHandle::new(tokio::spawn(reconciler.run(stop.clone()))),
         AbortOnDropHandle::new(tokio::spawn(collect(world.clone(), blobs, stop.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(certs::run(world.clone(), stop.clone()))),
     ];
     for listener in bound.listeners {
         let task = api::serve(listener, api.clone(), stop.clone());

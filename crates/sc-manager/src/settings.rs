@@ -22,7 +22,27 @@ pub struct Settings {
     pub blob_max: u64,
     /// Where the inputs of scaling decisions are recorded; none: nowhere.
     pub recordings: Option<PathBuf>,
+    /// The file of the key that secrets in the store are sealed with; none: there can be no secrets.
+    pub store_key: Option<PathBuf>,
+    /// The authority that certificates are had from; none: none is.
+    pub acme: Option<Acme>,
 }
+
+/// An authority, and what we are to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The URL of its directory (RFC 8555 section 7.1.1).
+    pub directory: String,
+    /// Whom it writes to when something is wrong with an account or a certificate.
+    pub email: String,
+    /// PEM file of the authorities that its own HTTPS is known by; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// Times and bounds.
+    pub policy: sc_core::acme::Policy,
+}
+
+/// Let's Encrypt.
+pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 impl Settings {
     /// Settings of a manager with this id that keeps its files below `data`.
@@ -36,6 +56,8 @@ impl Settings {
             max_replicas: 100,
             blob_max: 1 << 30,
             recordings: None,
+            store_key: None,
+            acme: None,
         }
     }
 }
@@ -53,6 +75,10 @@ pub struct Config {
     pub max_replicas: u32,
     /// The largest blob in bytes.
     pub blob_max: u64,
+    /// The file of the key that secrets in the store are sealed with. Made when it is not there.
+    pub store_key: PathBuf,
+    /// The authority that certificates are had from; none: none is.
+    pub acme: Option<Acme>,
 }
 
 impl Config {
@@ -64,6 +90,8 @@ impl Config {
             socket: Some(data.join("manager.sock")),
             max_replicas: 100,
             blob_max: 1 << 30,
+            store_key: data.join("store.key"),
+            acme: None,
             data,
         }
     }

@@ -6,10 +6,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sc_core::{AppId, ReplicaId, observed::Observed, plan::Desired, records::UnixMs};
+use sc_core::{
+    AppId, ReplicaId,
+    certs::{ACME, CERTS, Certificates},
+    observed::Observed,
+    plan::Desired,
+    records::UnixMs,
+};
 use sc_engine::Engine;
 use sc_scale::Decision;
 use sc_store::{Fence, Snapshot, Store};
+use sc_vault::KeyFile;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -45,6 +52,8 @@ pub struct World {
     pub outside: Sources,
     /// What scaling decisions were made from.
     pub recorder: Recorder,
+    /// Opens and seals what is secret in the store.
+    pub vault: KeyFile,
     /// Numbers for Prometheus.
     pub metrics: Metrics,
     /// Asks for a pass of the reconciler.
@@ -53,6 +62,8 @@ pub struct World {
     observed: Mutex<Arc<Observed>>,
     decisions: Mutex<BTreeMap<AppId, Decision>>,
     parsed: Mutex<Option<(Arc<Snapshot>, Arc<Desired>)>>,
+    certificates: Mutex<Option<(Arc<Snapshot>, Arc<Certificates>)>>,
+    acme_trouble: Mutex<Option<String>>,
 }
 
 impl World {
@@ -74,6 +85,9 @@ impl World {
             observed: Mutex::default(),
             decisions: Mutex::default(),
             parsed: Mutex::default(),
+            certificates: Mutex::default(),
+            acme_trouble: Mutex::default(),
+            vault: KeyFile::new(settings.store_key.clone()),
             settings,
             clock,
             store,
@@ -115,6 +129,43 @@ impl World {
         let desired = Arc::new(desired);
         *parsed = Some((snapshot.clone(), desired.clone()));
         desired
+    }
+
+    /// What the store says of certificates, as far as it is known; none before the first load.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        let snapshot = self.mirror.snapshot()?;
+        Some(self.certificates_of(&snapshot))
+    }
+
+    /// What a snapshot says of certificates. The latest one is remembered.
+    pub fn certificates_of(&self, snapshot: &Arc<Snapshot>) -> Arc<Certificates> {
+        let mut known = lock(&self.certificates);
+        if let Some((seen, certificates)) = known.as_ref()
+            && Arc::ptr_eq(seen, snapshot)
+        {
+            return certificates.clone();
+        }
+        let mut certificates = Certificates { revision: snapshot.revision, ..Certificates::default() };
+        for prefix in [CERTS, ACME] {
+            let below = snapshot.entries.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+            below.for_each(|(key, entry)| certificates.entry(key, &entry.value, entry.revision));
+        }
+        let certificates = Arc::new(certificates);
+        *known = Some((snapshot.clone(), certificates.clone()));
+        certificates
+    }
+
+    /// What stands in the way of all certificates from the authority.
+    pub fn acme_trouble(&self) -> Option<String> {
+        lock(&self.acme_trouble).clone()
+    }
+
+    /// Notes it. True when that is new.
+    pub(crate) fn set_acme_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = lock(&self.acme_trouble);
+        let new = *known != trouble;
+        *known = trouble;
+        new
     }
 
     /// What the latest pass saw.

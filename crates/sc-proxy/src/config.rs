@@ -25,6 +25,11 @@ pub struct Config {
     pub threads: usize,
     /// Where the routes come from.
     pub source: Source,
+    /// The file of the key that private keys in the store are sealed with; it may come later than the proxy. None: the store's
+    /// certificates cannot be used.
+    pub store_key: Option<PathBuf>,
+    /// Certificates given in process, for those that come with the routes.
+    pub given_certs: Option<tokio::sync::watch::Receiver<crate::source::Stored>>,
     /// Where the last table and the proxy's id are kept; none: nowhere.
     pub data: Option<PathBuf>,
     /// The proxy's id; none: the one kept in `data`, or a random one. Letters, digits, `.`, `_` and `-`.
@@ -56,6 +61,8 @@ impl Config {
             tls: TlsConfig::default(),
             threads: 0,
             source,
+            store_key: None,
+            given_certs: None,
             data: None,
             id: None,
             admin: Admin::Tcp(loopback),

@@ -37,6 +37,9 @@ struct Cli {
     /// other has
     #[arg(long, env = "SC_CERTS", value_name = "DIR", requires = "listen_tls")]
     certs: Option<PathBuf>,
+    /// File of the key that private keys in the store are sealed with, made by the manager; for certificates from etcd
+    #[arg(long, env = "SC_STORE_KEY", value_name = "FILE")]
+    store_key: Option<PathBuf>,
     /// Let only clients in, over HTTPS, that have a certificate of the authorities in this PEM file
     #[arg(long, env = "SC_CLIENT_CA", value_name = "FILE", requires = "listen_tls")]
     client_ca: Option<PathBuf>,
@@ -275,6 +278,7 @@ impl Cli {
         let mut config = Config::new(self.source.source()?);
         config.listen = self.listen;
         config.tls = TlsConfig { listen: self.listen_tls, certs: self.certs, client_ca: self.client_ca };
+        config.store_key = self.store_key;
         config.threads = self.threads;
         config.data = self.data;
         config.id = self.id;

@@ -11,15 +11,19 @@ use std::{
 };
 
 use sc_core::records::Proxy;
+use sc_vault::KeyFile;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     access, admin,
     config::{Admin, Config, Source},
-    control::{self, Parts, Phase, Published, SourceSeed, disk, disk::Disk, register::Registrar},
+    control::{self, Parts, Phase, Published, SourceSeed, certs::CertSeed, disk, disk::Disk, register::Registrar},
     live::Shared,
-    source::{self, FileSource, GivenSource, ManagerSource, StoreSource, file::FileError, link::Link},
+    source::{
+        self, FileSource, GivenCerts, GivenSource, ManagerCerts, ManagerSource, StoreCerts, StoreSource,
+        file::FileError, link::Link,
+    },
     tls::{Tls, TlsError},
     upgrade::{Handed, LETTING_GO, listener_use, wire::Use},
     worker::{self, Door, Listener, Plan, Signal},
@@ -159,11 +163,16 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         _ => id(&config)?,
     };
     let (source, registrar) = source(&config.source)?;
+    let cert_source = cert_source(&config)?;
     let disk = config.data.as_deref().filter(|_| keeps).map(|data| Disk::new(data, kind));
     if config.listen.is_empty() && config.tls.listen.is_empty() {
         return Err(StartError::NoListen);
     }
-    let tls = (!config.tls.listen.is_empty()).then(|| Tls::new(&config.tls, config.data.as_deref())).transpose()?;
+    let tls = (!config.tls.listen.is_empty()).then(|| {
+        let stored = disk.as_ref().and_then(Disk::load_certs);
+        Tls::new(&config.tls, config.data.as_deref(), stored)
+    });
+    let tls = tls.transpose()?;
     let mut listeners: Vec<Vec<Listener>> = (0..threads).map(|_| Vec::new()).collect();
     let mut missing = Vec::new();
     let listen_tls = listen(&config.tls.listen, Door::Tls, &mut listeners, &mut handed, &mut missing)?;
@@ -183,6 +192,7 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
     let (stop, stopped) = oneshot::channel();
     let all: Vec<_> = listen.iter().chain(&listen_tls).copied().collect();
     let record = record(&stats, &boot, &all);
+    let shelf = tls.as_ref().map(|tls| tls.shelf.clone());
     let (tls, folder) = tls.map(|tls| (tls.config, tls.folder)).unzip();
     let mut running = Running {
         listen,
@@ -211,6 +221,8 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         registrar,
         disk,
         certs: folder.flatten(),
+        cert_source,
+        shelf,
         admin,
         published,
         phase: running.phase.clone(),
@@ -294,6 +306,24 @@ fn source(source: &Source) -> Result<(SourceSeed, Option<Registrar>), StartError
             let source = GivenSource(routes.clone(), false);
             (Box::new(|| Box::new(source)), None)
         }
+    })
+}
+
+/// Where certificates come from, for each source of routes that can have some.
+fn cert_source(config: &Config) -> Result<Option<CertSeed>, StartError> {
+    if let Some(given) = config.given_certs.clone() {
+        return Ok(Some(Box::new(|| Box::new(GivenCerts(given, false)))));
+    }
+    Ok(match &config.source {
+        Source::Store(store) => {
+            let (store, key) = (store.clone(), KeyFile::new(config.store_key.clone()));
+            Some(Box::new(|| Box::new(StoreCerts::new(store, key))))
+        }
+        Source::Manager { url, token } => {
+            let link = Link::new(url, token.clone()).map_err(StartError::Manager)?;
+            Some(Box::new(|| Box::new(ManagerCerts::new(link))))
+        }
+        Source::File(_) | Source::Given(_) => None,
     })
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Events(events::Args),
     Exec(exec::Args),
     Cp(cp::Args),
+    #[command(alias = "certs")]
+    Cert(cert::Args),
     Doctor(doctor::Args),
     #[cfg(feature = "docker")]
     Up(up::Args),

@@ -71,6 +71,7 @@ async fn dispatch(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Events(args) => events::run(args, session).await,
         Command::Exec(args) => exec::run(args, session).await,
         Command::Cp(args) => cp::run(args, session).await,
+        Command::Cert(args) => cert::run(args, session).await,
         Command::Doctor(args) => doctor::run(args, session).await,
         #[cfg(feature = "docker")]
         Command::Up(args) => up::run(args, session).await,

@@ -165,6 +165,21 @@ impl Client {
         self.call(Method::DELETE, &app_path(app, ""), Body::default()).await
     }
 
+    /// The certificates.
+    pub async fn certs(&self) -> Result<Vec<CertView>, ClientError> {
+        self.get("/v1/certs").await
+    }
+
+    /// Adds a certificate, or replaces the one of this name.
+    pub async fn put_cert(&self, name: &str, cert: &PutCert) -> Result<CertAccepted, ClientError> {
+        self.send(Method::PUT, &format!("/v1/certs/{}", target::escaped(name)), cert).await
+    }
+
+    /// Removes a certificate.
+    pub async fn remove_cert(&self, name: &str) -> Result<CertAccepted, ClientError> {
+        self.call(Method::DELETE, &format!("/v1/certs/{}", target::escaped(name)), Body::default()).await
+    }
+
     /// Sets an app's count.
     pub async fn scale(&self, app: &AppId, scale: &SetScale) -> Result<Accepted, ClientError> {
         self.send(Method::POST, &app_path(app, "/scale"), scale).await

@@ -10,9 +10,9 @@ use crate::{
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
-        AppSpec, BackendTls, Balance, Bounds, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe, Protocol,
-        ProxyProtocol, Rate, Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, TcpSpec, Traffic,
-        Verify,
+        AppSpec, BackendTls, Balance, Bounds, Certificate, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe,
+        Protocol, ProxyProtocol, Rate, Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, TcpSpec,
+        Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -231,6 +231,14 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         bounds: bounds(table),
         rate: table.table("rate").and_then(|t| finish(t, rate)),
         tcp: table.table("tcp").map(|t| finish(t, tcp)).unwrap_or_default(),
+        certificate: table.parsed("certificate", certificate),
+    }
+}
+
+fn certificate(name: &str) -> Result<Certificate, &'static str> {
+    match name {
+        "acme" => Ok(Certificate::Acme),
+        _ => Err("write \"acme\"; leave it out to serve certificates that were added"),
     }
 }
 

@@ -7,7 +7,7 @@ use sc_api::types::Finding;
 use sc_core::plan::{Desired, lack_of_addresses};
 
 use super::{Answer, Api, body};
-use crate::{mirror::STORE, reconcile::ENGINE, view, waiting::chain, world::World};
+use crate::{certs, mirror::STORE, reconcile::ENGINE, view, waiting::chain, world::World};
 
 /// A load of the whole store above this is slow.
 const SLOW_MS: u128 = 500;
@@ -26,6 +26,7 @@ impl Api {
             findings.push(leader(&self.world, &desired));
             findings.extend(proxies(&self.world, &desired));
             findings.extend(apps(&self.world, &desired));
+            findings.extend(certs::findings(&self.world, &desired));
         }
         Ok(body::json(StatusCode::OK, &findings))
     }
@@ -121,6 +122,11 @@ fn one_proxy(world: &World, id: &str, stats: &str) -> Finding {
     if skew > SKEW_MS {
         let fix = "set the clocks by NTP";
         return finding("warning", what, format!("its clock differs by {} ms", skew), fix);
+    }
+    if let Some(wrong) = report.certs_wrong {
+        let fix =
+            "give it the manager's store key (`sc-proxy --store-key`); the last good certificate serves on meanwhile";
+        return finding("error", what, wrong, fix);
     }
     ok(what, format!("reported {age} ms ago"))
 }

@@ -3,6 +3,7 @@
 mod apps;
 mod auth;
 mod body;
+mod certs;
 mod conn;
 mod doctor;
 mod events;
@@ -134,6 +135,10 @@ impl Api {
             Op::Proxies => self.proxies(),
             Op::PutProxy => self.put_proxy(call).await,
             Op::Routes => self.routes(&call),
+            Op::Certs => self.certs(),
+            Op::PutCert => self.put_cert(call).await,
+            Op::RemoveCert => self.remove_cert(&call).await,
+            Op::OpenedCerts => self.opened_certs(),
             Op::Doctor => self.doctor().await,
             Op::Healthz => Ok(body::text(StatusCode::OK, "text/plain", "ok\n")),
             Op::Readyz => Ok(self.readyz()),

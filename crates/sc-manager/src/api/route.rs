@@ -67,6 +67,14 @@ pub enum Op {
     PutProxy,
     /// What proxies watch.
     Routes,
+    /// The certificates.
+    Certs,
+    /// Adds a certificate.
+    PutCert,
+    /// Removes a certificate.
+    RemoveCert,
+    /// The certificates with their keys, for proxies.
+    OpenedCerts,
     /// What is wrong.
     Doctor,
     /// The process lives.
@@ -134,6 +142,10 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/v1/proxies", Op::Proxies),
     route(Method::PUT, "/v1/proxies/{id}", Op::PutProxy),
     route(Method::GET, "/v1/routes", Op::Routes),
+    route(Method::GET, "/v1/certs", Op::Certs),
+    route(Method::GET, "/v1/certs/opened", Op::OpenedCerts),
+    route(Method::PUT, "/v1/certs/{name}", Op::PutCert),
+    route(Method::DELETE, "/v1/certs/{name}", Op::RemoveCert),
     route(Method::GET, "/v1/doctor", Op::Doctor),
     open("/healthz", Op::Healthz),
     open("/readyz", Op::Readyz),

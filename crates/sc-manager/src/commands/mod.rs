@@ -2,12 +2,14 @@
 //! answered once that is made, and the reconciler does the rest. So an accepted command survives any crash.
 
 mod canary;
+mod certs;
 mod claims;
 mod deploy;
 mod lifecycle;
 mod scale;
 
 pub use canary::{promote, set_canary};
+pub use certs::{put_cert, remove_cert};
 pub use deploy::deploy;
 pub use lifecycle::{remove, restart, restart_replica, rollback, start, stop, stop_replica};
 use sc_api::{Problem, types::Accepted};

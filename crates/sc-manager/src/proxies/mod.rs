@@ -84,6 +84,10 @@ pub struct Report {
     pub proxy_clock: UnixMs,
     /// The revision it serves.
     pub applied: u64,
+    /// Up to which revision it has certificates and challenges.
+    pub certs: u64,
+    /// What is wrong with some.
+    pub certs_wrong: Option<String>,
     /// Why there is no stream, if there is none.
     pub error: String,
 }
@@ -110,6 +114,8 @@ impl Reports {
             at: frame.map(|_| proxy.at),
             proxy_clock: frame.map_or(0, |f| f.at_ms),
             applied: frame.map_or(0, |f| f.applied),
+            certs: frame.map_or(0, |f| f.certs),
+            certs_wrong: frame.and_then(|f| f.certs_wrong.clone()),
             error: proxy.error.clone(),
         }
     }

@@ -106,6 +106,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
     let bounds = Bounds { max_body: Some(1), body_idle_ms: Some(1), total_ms: Some(1), stream_idle_ms: Some(1) };
     traffic.bounds = bounds;
     traffic.tcp = TcpSpec { idle_timeout_ms: 1, proxy_protocol: Some(ProxyProtocol::V1) };
+    traffic.certificate = Some(sc_core::certs::Certificate::Acme);
     (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
     let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
     let scale = ScaleSpec {

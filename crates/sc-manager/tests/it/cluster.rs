@@ -127,6 +127,7 @@ impl FakeProxy {
             urgent: false,
             applied: self.stuck_at.lock().unwrap().map_or(applied, |stuck| stuck.min(applied)),
             apps,
+            ..Frame::default()
         }
     }
 }

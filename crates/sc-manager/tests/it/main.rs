@@ -2,6 +2,7 @@
 
 mod api_access;
 mod api_blobs;
+mod api_certs;
 mod api_commands;
 mod api_full;
 mod api_limits;

@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Disk {
     path: PathBuf,
     /// The kind of source: a table from another kind is not used.
-    source: &'static str,
+    pub(super) source: &'static str,
 }
 
 #[derive(Serialize)]
@@ -45,6 +45,11 @@ struct Reading {
 impl Disk {
     pub(crate) fn new(folder: &Path, source: &'static str) -> Self {
         Self { path: folder.join("routes.json"), source }
+    }
+
+    /// Where the store's certificates are kept, beside it.
+    pub(super) fn certs(&self) -> PathBuf {
+        self.path.with_file_name("certs.json")
     }
 
     /// The last table, if there is one to use.
@@ -78,6 +83,20 @@ impl Disk {
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    std::fs::rename(temporary, path)
+}
+
+/// The same, for its owner alone to read.
+pub(super) fn write_for_owner(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     file.sync_data()?;
     std::fs::rename(temporary, path)

@@ -1,10 +1,11 @@
 //! The control thread: everything that is not a request. It follows the source of routes, builds and swaps tables, keeps the last
-//! one on disk, sends frames, answers the admin API and says that this proxy is there.
+//! one on disk, sends frames, answers the admin API and says that this proxy is there; and the same for certificates.
 //!
 //! **What `applied` promises.** A frame's `applied` is a revision whose routes every thread serves *and* the disk holds. So a
 //! backend that those routes no longer list gets no request any more, not even from this proxy started anew with the
 //! store dead; and the same frame's in-flight counts, read after `applied`, tell what it still has.
 
+pub(crate) mod certs;
 pub(crate) mod disk;
 mod frames;
 pub(crate) mod register;
@@ -32,7 +33,7 @@ use crate::{
     live::Shared,
     probe,
     source::{RouteSource, Update},
-    tls::Folder,
+    tls::{Folder, Shelf},
     worker::Signal,
 };
 
@@ -55,6 +56,10 @@ pub(crate) struct Parts {
     pub(crate) disk: Option<Disk>,
     /// The folder of certificates to watch.
     pub(crate) certs: Option<Folder>,
+    /// Where certificates and challenges of the store come from.
+    pub(crate) cert_source: Option<certs::CertSeed>,
+    /// Where certificates are put; none: no TLS is served.
+    pub(crate) shelf: Option<Arc<Shelf>>,
     pub(crate) admin: admin::Socket,
     pub(crate) published: Published,
     pub(crate) phase: Arc<watch::Sender<Phase>>,
@@ -107,6 +112,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             published: tokio::sync::Notify::new(),
         });
         let (saves, registered) = (watch::channel(()), watch::channel(false));
+        let cert_saves = watch::channel(());
         let (updates, incoming) = mpsc::channel(UPDATES);
         let mut tasks = vec![
             spawn_local(follow((parts.source)(), updates)),
@@ -114,8 +120,17 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             spawn_local(frames::send(control.clone())),
             spawn_local(watch_applied(control.clone())),
             spawn_local(probe::run(control.clone())),
-            spawn_local(own(control.clone(), parts.admin, parts.disk, saves.1, parts.phase)),
+            spawn_local(own(
+                control.clone(),
+                parts.admin,
+                parts.disk,
+                (saves.1, cert_saves.1),
+                parts.shelf.clone(),
+                parts.phase,
+            )),
         ];
+        let follow_certs = |seed: certs::CertSeed| certs::follow(control.clone(), seed(), parts.shelf, cert_saves.0);
+        tasks.extend(parts.cert_source.map(|seed| spawn_local(follow_certs(seed))));
         tasks.extend(parts.certs.map(|folder| spawn_local(folder.watch())));
         let registrar = parts.registrar.map(|r| spawn_local(r.run(parts.id, parts.record, registered.1)));
         let _ = parts.stop.await;
@@ -131,7 +146,8 @@ async fn own(
     control: Rc<Control>,
     socket: admin::Socket,
     disk: Option<Disk>,
-    saves: watch::Receiver<()>,
+    saves: (watch::Receiver<()>, watch::Receiver<()>),
+    shelf: Option<Arc<Shelf>>,
     phase: Arc<watch::Sender<Phase>>,
 ) {
     let mut now = phase.subscribe();
@@ -143,11 +159,17 @@ async fn own(
         };
         let kept = disk.clone().map(|disk| {
             control.state.borrow_mut().keeps(true);
-            let keep = disk::keep(control.clone(), disk, saves.clone(), phase.subscribe());
+            let keep = disk::keep(control.clone(), disk, saves.0.clone(), phase.subscribe());
             AbortOnDropHandle::new(spawn_local(keep))
+        });
+        let certs = disk.clone().zip(shelf.clone()).map(|(disk, shelf)| {
+            AbortOnDropHandle::new(spawn_local(certs::keep(disk, shelf, saves.1.clone(), phase.subscribe())))
         });
         let _ = now.wait_for(|phase| *phase != Phase::Serving).await;
         drop(served);
+        if let Some(certs) = certs {
+            let _ = certs.await;
+        }
         if let Some(kept) = kept {
             let _ = kept.await;
             control.state.borrow_mut().keeps(false);

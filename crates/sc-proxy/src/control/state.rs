@@ -63,6 +63,8 @@ pub(crate) struct State {
     source: SourceState,
     /// How backends are probed.
     probes: Rc<Probes>,
+    /// Up to which revision certificates and challenges are in force, and what is wrong with some.
+    pub(super) certs: (u64, Option<String>),
 }
 
 /// How the reading of routes goes.
@@ -80,8 +82,23 @@ impl State {
         let saved = keeps.then_some(0);
         let (pending, next) = (VecDeque::new(), None);
         let (source, probes) = (SourceState::default(), Rc::default());
-        let (seq, revision, applied) = (0, 0, 0);
-        Self { id, boot, seq, shared, published, next, revision, pending, generation, applied, saved, source, probes }
+        let (seq, revision, applied, certs) = (0, 0, 0, (0, None));
+        Self {
+            id,
+            boot,
+            seq,
+            shared,
+            published,
+            next,
+            revision,
+            pending,
+            generation,
+            applied,
+            saved,
+            source,
+            probes,
+            certs,
+        }
     }
 
     /// Whether what is applied must be on this process's disk. If not, another process keeps it there.
@@ -204,7 +221,9 @@ impl State {
         self.seq += 1;
         let at_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let (proxy, boot) = (self.id.clone(), self.boot.clone());
-        Frame { proxy, boot, seq: self.seq, at_ms, urgent, applied: self.applied, apps: self.stats() }
+        let (certs, certs_wrong) = self.certs.clone();
+        let (seq, applied, apps) = (self.seq, self.applied, self.stats());
+        Frame { proxy, boot, seq, at_ms, urgent, applied, certs, certs_wrong, apps }
     }
 
     fn stats(&self) -> BTreeMap<AppId, AppStats> {

@@ -69,6 +69,8 @@ pub struct Shared {
     pub ports: Ports,
     /// What became of the access log's lines.
     pub access: crate::access::Counts,
+    /// What authorities are to find, by token; none while there is nothing.
+    pub challenges: arc_swap::ArcSwapOption<std::collections::BTreeMap<String, String>>,
     /// Time zero of all times that are kept as numbers.
     pub epoch: Instant,
 }
@@ -92,6 +94,7 @@ impl Shared {
             unrouted: zeros(),
             ports: Ports::new(threads),
             access: Default::default(),
+            challenges: Default::default(),
             epoch: Instant::now(),
         }
     }

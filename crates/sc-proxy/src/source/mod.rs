@@ -3,6 +3,7 @@
 //! A source never fails: what it cannot reach it waits for, saying so, and what it cannot read it leaves as it was. The last
 //! good table serves on meanwhile.
 
+pub mod certs;
 pub mod file;
 mod given;
 pub(crate) mod link;
@@ -16,7 +17,14 @@ use sc_core::{AppId, routes::AppRoutes};
 
 use crate::probe::Probes;
 
-pub(crate) use self::{file::FileSource, given::GivenSource, manager::ManagerSource, store::StoreSource};
+pub use self::certs::{CertSource, Opened, Stored};
+pub(crate) use self::{
+    certs::{GivenCerts, StoreCerts},
+    file::FileSource,
+    given::GivenSource,
+    manager::{ManagerCerts, ManagerSource},
+    store::StoreSource,
+};
 
 /// What changed.
 #[derive(Debug, Clone, Default, PartialEq)]

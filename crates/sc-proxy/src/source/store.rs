@@ -16,7 +16,7 @@ use super::{BackOff, RouteSource, Update, random};
 /// How long a watch is believed before everything is listed again; cut by up to a third at random.
 const RELIST: Duration = Duration::from_secs(30);
 
-/// Follows `routes/{project}/{app}` in a store. Nothing else is read: a user that may read `routes/` suffices.
+/// Follows `routes/{project}/{app}` in a store. Nothing else is read here: for routes a user that may read `routes/` suffices.
 pub(crate) struct StoreSource {
     store: Arc<dyn Store>,
     watch: Option<(Box<dyn Watch>, Instant)>,

@@ -41,6 +41,11 @@ impl Certs {
         Ok(())
     }
 
+    /// Makes one the default whatever the others are.
+    pub fn set_default(&mut self, cert: Arc<CertifiedKey>) {
+        self.default = Some(cert);
+    }
+
     /// The certificate for a name; rustls gives names in lower case and without a last dot.
     pub fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let named = name.and_then(|name| {

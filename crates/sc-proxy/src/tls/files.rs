@@ -7,11 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
-
 use super::{
     TlsError,
     certs::{self, Certs},
+    shelf::{Placed, Shelf},
 };
 
 /// How often the folder is looked at.
@@ -22,7 +21,7 @@ const FILES_MAX: usize = 20_000;
 /// A watched folder and what was read from it last.
 pub(crate) struct Folder {
     path: PathBuf,
-    current: Arc<ArcSwap<Certs>>,
+    shelf: Arc<Shelf>,
     seen: Vec<Stamp>,
 }
 
@@ -30,10 +29,10 @@ type Stamp = (PathBuf, Option<SystemTime>, u64);
 
 impl Folder {
     /// Reads a folder for the first time. An empty one is fine.
-    pub(super) fn open(path: &Path, current: Arc<ArcSwap<Certs>>) -> Result<Self, TlsError> {
+    pub(super) fn open(path: &Path, shelf: Arc<Shelf>) -> Result<Self, TlsError> {
         let seen = stamps(path)?;
-        current.store(Arc::new(load(&seen)?));
-        Ok(Self { path: path.to_owned(), current, seen })
+        shelf.put_folder(load(&seen)?);
+        Ok(Self { path: path.to_owned(), shelf, seen })
     }
 
     /// Follows the folder until it is aborted.
@@ -58,8 +57,8 @@ impl Folder {
             let (path, what) = (self.path.clone(), "there is no certificate in it any more".to_owned());
             return Err(TlsError::Content { path, what });
         }
-        tracing::info!(folder = %self.path.display(), names = certs.names(), "new certificates");
-        self.current.store(Arc::new(certs));
+        tracing::info!(folder = %self.path.display(), files = certs.len(), "new certificates");
+        self.shelf.put_folder(certs);
         Ok(())
     }
 }
@@ -79,15 +78,16 @@ fn stamps(folder: &Path) -> Result<Vec<Stamp>, TlsError> {
     Ok(files)
 }
 
-fn load(files: &[Stamp]) -> Result<Certs, TlsError> {
-    let mut certs = Certs::default();
+fn load(files: &[Stamp]) -> Result<Vec<Placed>, TlsError> {
+    let (mut placed, mut tried) = (Vec::new(), Certs::default());
     for (path, ..) in files.iter().filter(|(path, ..)| path.extension().is_some_and(|end| end != "key")) {
         let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         let key = path.with_extension("key");
-        let cert = certs::read(path, &read(path)?, &read(&key)?)?;
+        let cert = Arc::new(certs::read(path, &read(path)?, &read(&key)?)?);
         let is_default = path.file_stem().is_some_and(|stem| stem == "default");
-        let added = certs.add(Arc::new(cert), is_default);
+        let added = tried.add(cert.clone(), is_default);
         added.map_err(|what| TlsError::Content { path: path.clone(), what })?;
+        placed.push(Placed { cert, is_default });
     }
-    Ok(certs)
+    Ok(placed)
 }

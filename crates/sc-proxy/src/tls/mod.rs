@@ -6,6 +6,7 @@ pub mod certs;
 mod files;
 mod outgoing;
 mod own;
+mod shelf;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,8 +23,9 @@ use rustls::{
 };
 
 use self::certs::Certs;
-pub(crate) use self::files::Folder;
 pub use self::outgoing::Outgoing;
+pub(crate) use self::{files::Folder, shelf::Shelf};
+use crate::source::Stored;
 
 /// What TLS is made from.
 #[derive(Debug, Clone, Default)]
@@ -69,21 +71,20 @@ pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// The folder to watch, if there is one.
     pub(crate) folder: Option<Folder>,
+    /// Where certificates are put.
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 impl Tls {
-    /// Reads the certificates for the first time. `data`: where a certificate of our own is kept.
-    pub(crate) fn new(config: &TlsConfig, data: Option<&Path>) -> Result<Self, TlsError> {
-        let current = Arc::new(ArcSwap::from_pointee(Certs::default()));
-        let folder = config.certs.as_deref().map(|path| Folder::open(path, current.clone())).transpose()?;
-        if current.load().is_empty() {
-            current.store(Arc::new(own::certs(data)?));
-            tracing::warn!(
-                "there is no certificate: serving HTTPS with one of the proxy's own, which browsers warn of; give one with --certs"
-            );
-        }
-        let config = server_config(Arc::new(Resolver(current)), config.client_ca.as_deref())?;
-        Ok(Self { config: Arc::new(config), folder })
+    /// Reads the certificates for the first time. `data`: where a certificate of our own is kept. `stored`: what the store had
+    /// when this proxy last ran.
+    pub(crate) fn new(config: &TlsConfig, data: Option<&Path>, stored: Option<Stored>) -> Result<Self, TlsError> {
+        let shelf = Arc::new(Shelf::new(data));
+        let folder = config.certs.as_deref().map(|path| Folder::open(path, shelf.clone())).transpose()?;
+        shelf.put_stored(&stored.unwrap_or_default());
+        shelf.begin()?;
+        let config = server_config(Arc::new(Resolver(shelf.current())), config.client_ca.as_deref())?;
+        Ok(Self { config: Arc::new(config), folder, shelf })
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     attempt::Attempts,
     body::ToClient,
     bounded::Pause,
+    challenge,
     client::Client,
     grpc,
     log::{Logged, note_refusal, note_story},
@@ -52,6 +53,13 @@ pub(super) async fn serve(
     let started = Instant::now();
     let is_grpc = grpc::is_grpc(&request);
     let mut line = worker.log_rich(&client, &request, started);
+    if let Some(mut response) = challenge::answer(&worker, &client, &request) {
+        if let Some(mut line) = line {
+            line.entry.status = response.status().as_u16();
+            response.body_mut().log(line);
+        }
+        return Ok(response);
+    }
     let mut response = match route(&worker, &mut request) {
         Ok(mut routed) => {
             if is_grpc {

@@ -5,6 +5,7 @@ const HTTP1: sc_proxy::Http1 = sc_proxy::Http1::Hyper;
 mod access;
 mod balance;
 mod bounds;
+mod certs;
 mod control;
 mod drain;
 mod grpc;

@@ -7,6 +7,7 @@ mod access;
 mod balance;
 mod binary;
 mod bounds;
+mod certs;
 mod control;
 mod drain;
 mod endurance;

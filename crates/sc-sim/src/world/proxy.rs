@@ -258,6 +258,7 @@ impl SimProxy {
             urgent,
             applied: state.applied,
             apps: state.stats.clone(),
+            ..Frame::default()
         };
         state.listeners.retain(|listener| listener.try_send(Ok(frame.clone())).is_ok());
     }

@@ -1,6 +1,7 @@
 //! One file per command: what it takes (its doc comments are its help), and what it does.
 
 pub(crate) mod canary;
+pub(crate) mod cert;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod demo;

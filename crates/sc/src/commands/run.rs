@@ -11,7 +11,8 @@ use sc_core::{
     canary::Share,
     file::{LocalFile, binary_target},
     spec::{
-        AppSpec, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security, Source, Traffic,
+        AppSpec, Certificate, DeploySpec, DrainSpec, HealthSpec, Probe, Resources, RouteSpec, ScaleSpec, Security,
+        Source, Traffic,
     },
     units::parse_size,
     validate::validate,
@@ -74,6 +75,10 @@ pub(crate) struct Args {
     /// A host name that leads here; *.example.com for any below
     #[arg(long, help_heading = "Traffic")]
     host: Vec<String>,
+
+    /// Have the hosts' certificates from the authority of `sc up --acme-email`
+    #[arg(long, requires = "host", help_heading = "Traffic")]
+    acme: bool,
 
     /// A path prefix that leads here
     #[arg(long, help_heading = "Traffic")]
@@ -253,6 +258,7 @@ fn meaning(args: &Args) -> anyhow::Result<(Deploy, Vec<LocalFile>)> {
         traffic: Traffic {
             max_in_flight: args.max_in_flight,
             queue_timeout_ms: args.queue_timeout.unwrap_or(Traffic::default().queue_timeout_ms),
+            certificate: args.acme.then_some(Certificate::Acme),
             ..Traffic::default()
         },
         volumes: args.volume.clone(),

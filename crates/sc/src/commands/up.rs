@@ -18,7 +18,7 @@ use crate::{
         etcd::{AccessArgs, Etcd},
         host::{self, Host},
         images, members,
-        parts::{self, INSTANCE, Port, RELEASE, Wanted},
+        parts::{self, Acme, INSTANCE, Port, RELEASE, Wanted},
         ports,
     },
 };
@@ -44,6 +44,18 @@ pub(crate) struct Args {
     /// Folder of certificates for HTTPS, NAME.crt with NAME.key [default: one of the proxy's own making]
     #[arg(long, value_name = "DIR", requires = "https")]
     certs: Option<std::path::PathBuf>,
+
+    /// Have certificates from an authority by ACME, for apps with `certificate = "acme"`; it writes to this address
+    #[arg(long, value_name = "ADDRESS", requires = "https")]
+    acme_email: Option<String>,
+
+    /// The authority: the URL of its ACME directory [default: Let's Encrypt]
+    #[arg(long, value_name = "URL", requires = "acme_email")]
+    acme_directory: Option<String>,
+
+    /// PEM file of the authorities that its own HTTPS is known by [default: this host's]
+    #[arg(long, value_name = "FILE", requires = "acme_email")]
+    acme_ca: Option<std::path::PathBuf>,
 
     /// Ports of TCP routes: published with --network bridge; those below 1024 are allowed to the proxy
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
@@ -124,6 +136,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     let base = format!("sc/base:{RELEASE}");
     let needed: Vec<_> = parts.iter().map(|part| part.image.clone()).chain([base]).collect();
     images::ensure(&host, &needed, &mut progress).await?;
+    host.volume(&parts::keys_name(&instance), labels(&instance)).await?;
     for part in &parts {
         progress.now(&format!("{}: …", part.name));
         host.volume(&part.volume, labels(&instance)).await?;
@@ -162,8 +175,28 @@ async fn wanted(host: &Host, args: &Args) -> anyhow::Result<Wanted> {
         full.into_os_string().into_string().map_err(|_| anyhow::anyhow!("the name of {} is no text", folder.display()))
     });
     let (https, certs) = (args.https, certs.transpose()?);
-    let tcp_ports = args.tcp_ports.clone();
-    Ok(Wanted { instance, tcp_ports, https, certs, http, api, admin, pool, docker_socket, etcd, bridge })
+    let (tcp_ports, acme) = (args.tcp_ports.clone(), acme(args)?);
+    Ok(Wanted { instance, tcp_ports, https, certs, acme, http, api, admin, pool, docker_socket, etcd, bridge })
+}
+
+/// Where systems keep the authorities they trust: Debian and Alpine, Fedora, and the BSDs' place.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// The authority for certificates, with those that it is known by.
+fn acme(args: &Args) -> anyhow::Result<Option<Acme>> {
+    let Some(email) = args.acme_email.clone() else { return Ok(None) };
+    let path = match &args.acme_ca {
+        Some(path) => path.clone(),
+        None => BUNDLES.iter().map(std::path::PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+            exit::usage("this host has no bundle of authorities (ca-certificates): install it, or give --acme-ca FILE")
+        })?,
+    };
+    let ca = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    if !ca.windows(11).any(|words| words == b"-----BEGIN ") {
+        return Err(exit::usage(format!("{} is no PEM file", path.display())));
+    }
+    Ok(Some(Acme { email, directory: args.acme_directory.clone(), ca }))
 }
 
 fn labels(instance: &str) -> HashMap<String, String> {

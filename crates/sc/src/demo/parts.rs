@@ -124,6 +124,7 @@ fn proxy(data: &Path, store: Arc<dyn Store>, listen: Option<SocketAddr>) -> anyh
     let config = |addr: SocketAddr| sc_proxy::Config {
         listen: vec![addr],
         threads: 2,
+        store_key: Some(data.join("manager/store.key")),
         data: Some(data.join("proxy")),
         ..sc_proxy::Config::new(sc_proxy::Source::Store(store.clone()))
     };

@@ -27,6 +27,8 @@ pub(crate) struct Wanted {
     pub tcp_ports: Vec<u16>,
     /// The host's folder of certificates for it.
     pub certs: Option<String>,
+    /// The authority that certificates are had from.
+    pub acme: Option<Acme>,
     /// Where the manager's API listens.
     pub api: SocketAddr,
     /// Where the proxy's stats are.
@@ -38,6 +40,34 @@ pub(crate) struct Wanted {
     pub etcd: Etcd,
     /// The parts' own network; none: the host's.
     pub bridge: Option<Bridge>,
+}
+
+/// An authority, and what we are to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Acme {
+    pub email: String,
+    /// None: the manager's own default.
+    pub directory: Option<String>,
+    /// The authorities that its HTTPS is known by, as PEM: an image from scratch has none.
+    pub ca: Vec<u8>,
+}
+
+/// Where the manager finds those.
+const ACME_CA: &str = "/etc/sc/acme-ca.pem";
+/// The store key, in a volume that manager and proxy share.
+const STORE_KEY: &str = "/keys/store.key";
+
+impl Acme {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--acme-email={}", self.email), format!("--acme-ca={ACME_CA}")];
+        arguments.extend(self.directory.iter().map(|url| format!("--acme-directory={url}")));
+        arguments
+    }
+}
+
+/// The volume of the store key.
+pub(crate) fn keys_name(instance: &str) -> String {
+    format!("{instance}-keys")
 }
 
 /// One container.
@@ -156,11 +186,17 @@ fn manager(wanted: &Wanted) -> Part {
         format!("--pool={}", wanted.pool),
     ];
     arguments.extend(wanted.etcd_arguments());
+    arguments.push(format!("--store-key={STORE_KEY}"));
+    arguments.extend(wanted.acme.iter().flat_map(Acme::arguments));
+    let authorities = wanted.acme.iter().map(|acme| (ACME_CA.to_owned(), acme.ca.clone()));
     // The proxy first: what it cannot reach is not served.
     arguments.extend(bridge.map(|_| format!("--attach={},{name}", proxy_name(&wanted.instance))));
     Part {
-        binds: vec![format!("{}:/var/run/docker.sock", wanted.docker_socket)],
-        files: wanted.etcd.files(),
+        binds: vec![
+            format!("{}:/var/run/docker.sock", wanted.docker_socket),
+            format!("{}:/keys", keys_name(&wanted.instance)),
+        ],
+        files: wanted.etcd.files().into_iter().chain(authorities).collect(),
         ports: vec![api],
         address: bridge.map(|bridge| (bridge.name.clone(), bridge.manager())),
         ..part(&name, "manager", arguments)
@@ -176,6 +212,7 @@ fn proxy(wanted: &Wanted) -> Part {
     let stats = bridge.map_or(wanted.admin, |bridge| (bridge.proxy(), admin.inside).into());
     let mut arguments = vec!["--data=/data".to_owned(), format!("--listen={listen}"), format!("--admin={stats}")];
     arguments.extend(wanted.etcd_arguments());
+    arguments.push(format!("--store-key={STORE_KEY}"));
     let https = wanted.https.map(|host| Port { flag: "--https", host, inside: bridge.map_or(host.port(), |_| HTTPS) });
     let secure = https.as_ref().map(|port| match bridge {
         None => port.host,
@@ -190,7 +227,9 @@ fn proxy(wanted: &Wanted) -> Part {
     let low = wanted.tcp_ports.iter().any(|port| *port < 1024);
     let privileged = low || listen.port() < 1024 || secure.is_some_and(|listen| listen.port() < 1024);
     Part {
-        binds: certs.map(|folder| format!("{folder}:/certs:ro")).into_iter().collect(),
+        binds: std::iter::once(format!("{}:/keys:ro", keys_name(&wanted.instance)))
+            .chain(certs.map(|folder| format!("{folder}:/certs:ro")))
+            .collect(),
         cap_add: privileged.then(|| "NET_BIND_SERVICE".to_owned()).into_iter().collect(),
         drop_all: true,
         files: wanted.etcd.files(),
@@ -229,6 +268,7 @@ pub(crate) mod tests {
             https: None,
             tcp_ports: Vec::new(),
             certs: None,
+            acme: None,
             api: "127.0.0.1:7700".parse().unwrap(),
             admin: "127.0.0.1:9901".parse().unwrap(),
             pool: "10.213.0.0/16".into(),
@@ -302,12 +342,30 @@ pub(crate) mod tests {
         assert!(proxy.arguments.contains(&"--listen-tls=0.0.0.0:443".to_owned()), "{proxy:#?}");
         assert_eq!(
             (&proxy.binds[..], &proxy.cap_add[..]),
-            (&["/pki:/certs:ro".to_owned()][..], &["NET_BIND_SERVICE".to_owned()][..])
+            (&["sc-keys:/keys:ro".to_owned(), "/pki:/certs:ro".to_owned()][..], &["NET_BIND_SERVICE".to_owned()][..])
         );
         let bridge = Some(Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16));
         let proxy = &parts(&Wanted { bridge, ..secure })[2];
         assert!(proxy.arguments.contains(&"--listen-tls=0.0.0.0:8443".to_owned()), "{proxy:#?}");
         assert!(proxy.ports.contains(&Port { flag: "--https", host, inside: HTTPS }) && proxy.cap_add.is_empty());
+    }
+
+    #[test]
+    fn manager_and_proxy_share_the_store_key_and_the_manager_knows_the_authority() {
+        let acme = Acme { email: "me@a.test".into(), directory: Some("https://ca.test/dir".into()), ca: b"PEM".into() };
+        let parts = parts(&Wanted { acme: Some(acme), ..wanted(Etcd::Own(vec![(2379, 2380)])) });
+        for part in &parts[1..] {
+            assert!(part.arguments.contains(&"--store-key=/keys/store.key".to_owned()), "{part:#?}");
+        }
+        assert!(parts[1].binds.contains(&"sc-keys:/keys".to_owned()), "{:#?}", parts[1]);
+        assert!(parts[2].binds.contains(&"sc-keys:/keys:ro".to_owned()), "the proxy only reads it");
+        for argument in
+            ["--acme-email=me@a.test", "--acme-directory=https://ca.test/dir", "--acme-ca=/etc/sc/acme-ca.pem"]
+        {
+            assert!(parts[1].arguments.contains(&argument.to_owned()), "{:#?}", parts[1]);
+        }
+        assert_eq!(parts[1].files, [("/etc/sc/acme-ca.pem".to_owned(), b"PEM".to_vec())]);
+        assert!(parts[2].files.is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     http1::{Encoding, Framing, From, Request, Verdict, add_field, fields, forward_request, judge},
     live::{App, AppSlot},
     table::{Then, normal_host, normal_path, strip_prefix},
-    worker::{LocalApp, Worker, answer::Refusal, client::Client, log::Logged},
+    worker::{LocalApp, Worker, answer::Refusal, challenge, client::Client, log::Logged},
 };
 
 /// A request that is served here.
@@ -58,6 +58,9 @@ pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
 }
 
 fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Next> {
+    if challenge::is_path(request.path()) {
+        return None;
+    }
     let host = normal_host(request.host)?;
     let path = if request.is_normal { Cow::Borrowed(request.path()) } else { normal_path(request.path()) };
     let table = worker.table();
