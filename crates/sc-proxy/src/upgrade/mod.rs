@@ -186,8 +186,9 @@ impl Upgrades {
     }
 
     async fn offer(&self, running: &Running) -> io::Result<Successor> {
-        let stream = self.incoming.accept().await?.0.into_std()?;
+        let stream = self.incoming.accept().await?.0;
         is_one_of_us(&stream)?;
+        let stream = stream.into_std()?;
         let mut sockets = running.sockets()?;
         sockets.push((Use::Upgrade, self.listener.try_clone()?.into()));
         tracing::info!("a new process asks to take over");
@@ -202,10 +203,11 @@ impl Upgrades {
     }
 }
 
-/// Sockets are handed only to the same user, or root.
-fn is_one_of_us(stream: &UnixStream) -> io::Result<()> {
-    let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
-    let fine = peer.is_root() || peer == rustix::process::geteuid();
+/// Sockets are handed only to the same user, or root. A process in another container has no process id here (the kernel says 0),
+/// which rustix takes for an error.
+fn is_one_of_us(stream: &tokio::net::UnixStream) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let fine = peer == 0 || peer == rustix::process::geteuid().as_raw();
     if fine { Ok(()) } else { Err(io::Error::other("a process of another user asked for the sockets")) }
 }
 

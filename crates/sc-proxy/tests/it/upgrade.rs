@@ -70,6 +70,48 @@ async fn twenty_upgrades_under_load_fail_no_request() {
     assert!(fresh.is_empty(), "{fresh:?}");
 }
 
+/// Backends are replaced one after the other, and in the middle the proxy itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replacements_with_an_upgrade_in_the_middle_fail_no_request() {
+    let replacements = if std::env::var_os("SC_TEST_LONG").is_some() { 1_000 } else { 30 };
+    let mut running = vec![Backend::start("a").await, Backend::start("a").await];
+    let folder = tempfile::tempdir().unwrap();
+    let route = |running: &[Backend]| {
+        let addrs: Vec<_> = running.iter().map(|backend| backend.addr.to_string()).collect();
+        let (file, new) = (folder.path().join("routes.toml"), folder.path().join("new"));
+        std::fs::write(&new, format!("[[route]]\napp = \"web\"\nbackends = {addrs:?}\n")).unwrap();
+        std::fs::rename(new, &file).unwrap();
+        file.display().to_string()
+    };
+    let file = route(&running);
+    let mut serving = start(ANY, 2, folder.path(), &file);
+    let addr = serving.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let load = Load::start(addr, "x", 8, 5);
+    for n in 0..replacements {
+        if n == replacements / 2 {
+            let mut next = start(addr, 2, folder.path(), &file);
+            assert_eq!(next.addr(), addr);
+            assert_eq!(std::mem::replace(&mut serving, next).ended().await.0, Some(0));
+        }
+        running.push(Backend::start("a").await);
+        let leaving = running.remove(0);
+        route(&running);
+        let (mut since, mut asked) = (load.done(), leaving.requests());
+        until("nobody asks the old one any more", async || {
+            if (leaving.requests(), leaving.running()) != (asked, 0) {
+                (since, asked) = (load.done(), leaving.requests());
+            }
+            load.done() > since + 60
+        })
+        .await;
+        leaving.stop().await;
+    }
+    let totals = load.stop().await;
+    assert!(totals.failed.is_empty() && totals.refused == 0, "{totals:?}");
+    assert!(running.iter().all(|backend| backend.requests() > 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_is_finished_by_the_old_process() {
     let backend = Backend::start("a").await;

@@ -85,7 +85,7 @@ impl Chaos {
             weather,
             watchdog,
         };
-        let proxies = (0..chaos.dice.between(1, 2)).map(|n| chaos.proxy(n)).collect();
+        let proxies = (0..chaos.dice.between(1, 3)).map(|n| chaos.proxy(n)).collect();
         chaos.ground.fleet = Arc::new(Fleet(proxies));
         chaos.watchdog.watch_fleet(&chaos.ground.fleet);
         chaos
