@@ -20,13 +20,12 @@ use std::{
 
 use async_trait::async_trait;
 use redb::Database;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits, state::State,
+    Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits,
+    local::{Live, Local, LocalWatch},
+    state::State,
 };
 use layout::{Batch, Failure, LAYOUT, persist, read};
 
@@ -46,11 +45,10 @@ type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 
 struct Shared {
     path: PathBuf,
-    state: Mutex<State>,
+    live: Live,
     /// Taken for the length of a write. None after a failed one: to be opened anew.
     database: Mutex<Option<Database>>,
     open: Opener,
-    changed: Notify,
 }
 
 impl Disk {
@@ -71,8 +69,8 @@ impl Disk {
         let database = open().map_err(|error| open_error(&path, &error))?;
         let state =
             read(&database).map_err(|error| open_error(&path, &error))?.map_err(|layout| newer(&path, layout))?;
-        let (state, database) = (Mutex::new(state), Mutex::new(Some(database)));
-        Ok(Self { shared: Arc::new(Shared { path, state, database, open, changed: Notify::new() }) })
+        let (live, database) = (Live::new(state), Mutex::new(Some(database)));
+        Ok(Self { shared: Arc::new(Shared { path, live, database, open }) })
     }
 
     /// Runs something that may block on the disk.
@@ -87,6 +85,13 @@ impl Disk {
             Err(_) => Err(self.shared.unknown(format!("no answer from its disk within {} s", DEADLINE.as_secs()))),
         }
     }
+}
+
+#[async_trait]
+impl Local for Disk {
+    fn live(&self) -> &Live {
+        &self.shared.live
+    }
 
     async fn expire(&self) -> Result<(), StoreError> {
         if self.shared.state().expired(Instant::now()).is_empty() {
@@ -97,9 +102,9 @@ impl Disk {
 }
 
 impl Shared {
-    /// The state. A panic elsewhere left it whole: it is changed in one go, after the disk.
+    /// The state. It is changed after the disk.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.lock()
     }
 
     /// Locks the file for writing, and opens it anew if the last write failed.
@@ -115,11 +120,13 @@ impl Shared {
     fn reopen(&self, database: &mut Option<Database>) -> Result<(), StoreError> {
         let opened = (self.open)().map_err(|error| self.failed(&error))?;
         let fresh = read(&opened).map_err(|error| self.failed(&error))?.map_err(|layout| newer(&self.path, layout))?;
-        let mut state = self.state();
-        if fresh.revision != state.revision || !fresh.has_leases_of(&state) {
+        let same = {
+            let state = self.state();
+            fresh.revision == state.revision && fresh.has_leases_of(&state)
+        };
+        if !same {
             // The write in doubt did happen: watchers must load anew.
-            *state = fresh;
-            self.changed.notify_waiters();
+            self.live.replace(fresh);
         }
         *database = Some(opened);
         Ok(())
@@ -142,11 +149,7 @@ impl Shared {
             let known = self.reopen(database).is_ok() && next != before && self.state().revision == before;
             return Err(if in_doubt && !known { self.unknown(text(&error)) } else { self.failed(&error) });
         }
-        let revision = finish(&mut self.state());
-        if revision != before {
-            self.changed.notify_waiters();
-        }
-        Ok(revision)
+        Ok(self.live.change(finish))
     }
 
     fn commit(&self, fence: Option<Fence>, expects: &[Expect], writes: &[Write]) -> Result<Revision, StoreError> {
@@ -176,10 +179,7 @@ impl Shared {
     fn end(&self, database: &mut Option<Database>, leases: &[LeaseId]) -> Result<(), StoreError> {
         let writes = self.state().deletions(leases);
         let batch = Batch { writes: &writes, gone: leases, ..Batch::default() };
-        self.write(database, &batch, |state| {
-            state.forget(leases);
-            state.apply(&writes)
-        })?;
+        self.write(database, &batch, |state| state.end(leases))?;
         Ok(())
     }
 
@@ -253,7 +253,7 @@ impl Store for Disk {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        Ok(Box::new(DiskWatch { store: self.clone(), prefix: prefix.to_owned(), after }))
+        Ok(Box::new(LocalWatch { store: self.clone(), prefix: prefix.to_owned(), after }))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -271,44 +271,6 @@ impl Store for Disk {
 
     fn describe(&self) -> String {
         describe(&self.shared.path)
-    }
-}
-
-struct DiskWatch {
-    store: Disk,
-    prefix: String,
-    after: Revision,
-}
-
-#[async_trait]
-impl Watch for DiskWatch {
-    async fn next(&mut self) -> Result<Changes, StoreError> {
-        loop {
-            let changed = self.store.shared.changed.notified();
-            let (changes, next_expiry) = {
-                let state = self.store.shared.state();
-                (state.changes(&self.prefix, self.after)?, state.next_expiry())
-            };
-            if let Some(changes) = changes {
-                self.after = changes.revision;
-                if !changes.keys.is_empty() {
-                    return Ok(changes);
-                }
-                continue;
-            }
-            match next_expiry {
-                None => changed.await,
-                Some(end) => tokio::select! {
-                    () = changed => {}
-                    () = sleep_until(end) => {
-                        if self.store.expire().await.is_err() {
-                            // The disk is full: the deletion comes later, when there is room.
-                            tokio::time::sleep(Duration::from_secs(1)).await;
-                        }
-                    }
-                },
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod disk;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod limits;
+mod local;
 mod log;
 mod memory;
 mod state;
@@ -158,6 +159,10 @@ pub trait Store: Send + Sync + 'static {
 pub struct Health {
     /// Bytes on its disk; none: it does not say.
     pub bytes: Option<u64>,
+    /// Bytes of these that hold something; the others are free to be written again. None: it does not say.
+    pub used: Option<u64>,
+    /// The most bytes there may be on its disk: at that size it refuses writes. None: no such bound, or it does not say.
+    pub quota: Option<u64>,
     /// What is wrong with it, each with what to do.
     pub troubles: Vec<Trouble>,
 }

@@ -2,18 +2,17 @@
 //! under paused time.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep};
 
 use crate::{
-    Changes, Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits, state::State,
+    Expect, Fence, LeaseId, Revision, Snapshot, Store, StoreError, Watch, Write, limits,
+    local::{Live, Local, LocalWatch},
+    state::State,
 };
 
 /// What a call is about to do, for [`Faults`].
@@ -56,13 +55,8 @@ pub trait Faults: Send + Sync + 'static {
 /// The store in memory. Clones share the same state.
 #[derive(Clone)]
 pub struct Memory {
-    shared: Arc<Shared>,
+    shared: Arc<Live>,
     faults: Option<Arc<dyn Faults>>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
 }
 
 /// What became of a call on its way.
@@ -92,7 +86,7 @@ impl Memory {
     }
 
     fn build(faults: Option<Arc<dyn Faults>>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: Notify::new() }), faults }
+        Self { shared: Arc::default(), faults }
     }
 
     /// The same store as seen by one whose calls go wrong in these ways.
@@ -102,7 +96,7 @@ impl Memory {
 
     /// Everything in it now, past all faults: for checks.
     pub fn inspect(&self) -> Snapshot {
-        self.shared.lock().snapshot("")
+        self.state().snapshot("")
     }
 
     /// Lets whatever fault comes happen to a call.
@@ -140,32 +134,38 @@ impl Memory {
         StoreError::Unknown { store: self.describe(), source: "the reply was lost by an injected fault".into() }
     }
 
-    /// Does something to the state and tells the watchers if it changed.
-    fn change<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.shared.lock();
-        let before = state.revision;
-        let result = act(&mut state);
-        let changed = state.revision != before;
-        drop(state);
-        if changed {
-            self.shared.changed.notify_waiters();
+    /// The state, with what has expired gone.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let expired = self.shared.lock().expired(Instant::now());
+        if !expired.is_empty() {
+            self.shared.change(|state| state.end(&expired));
         }
-        result
+        self.shared.lock()
+    }
+
+    /// Does something to the state.
+    fn change<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        drop(self.state());
+        self.shared.change(act)
     }
 }
 
-impl Shared {
-    /// The state, with what has expired gone. A panic elsewhere left it whole: every change is made in one go.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let expired = state.expired(Instant::now());
-        if !expired.is_empty() {
-            let deletions = state.deletions(&expired);
-            state.apply(&deletions);
-            state.forget(&expired);
-            self.changed.notify_waiters();
+#[async_trait]
+impl Local for Memory {
+    fn live(&self) -> &Live {
+        &self.shared
+    }
+
+    async fn expire(&self) -> Result<(), StoreError> {
+        drop(self.state());
+        Ok(())
+    }
+
+    async fn may_tell(&self) -> Result<(), StoreError> {
+        match self.fault(Call::Watch).await {
+            Ok(Fate::Done) => Ok(()),
+            _ => Err(StoreError::WatchLost),
         }
-        state
     }
 }
 
@@ -173,7 +173,7 @@ impl Shared {
 impl Store for Memory {
     async fn load(&self, prefix: &str) -> Result<Snapshot, StoreError> {
         match self.fault(Call::Load).await? {
-            Fate::Done => Ok(self.shared.lock().snapshot(prefix)),
+            Fate::Done => Ok(self.state().snapshot(prefix)),
             _ => Err(self.failed()),
         }
     }
@@ -206,7 +206,7 @@ impl Store for Memory {
         if self.fault(Call::Watch).await? != Fate::Done {
             return Err(self.failed());
         }
-        Ok(Box::new(MemoryWatch { store: self.clone(), prefix: prefix.to_owned(), after }))
+        Ok(Box::new(LocalWatch { store: self.clone(), prefix: prefix.to_owned(), after }))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -218,51 +218,11 @@ impl Store for Memory {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.lease_call(|state| {
-            let deletions = state.deletions(&[lease]);
-            state.apply(&deletions);
-            state.forget(&[lease]);
-        })
-        .await
+        self.lease_call(|state| _ = state.end(&[lease])).await
     }
 
     fn describe(&self) -> String {
         "the store in memory".to_owned()
-    }
-}
-
-struct MemoryWatch {
-    store: Memory,
-    prefix: String,
-    after: Revision,
-}
-
-#[async_trait]
-impl Watch for MemoryWatch {
-    async fn next(&mut self) -> Result<Changes, StoreError> {
-        loop {
-            let changed = self.store.shared.changed.notified();
-            let (changes, next_expiry) = {
-                let state = self.store.shared.lock();
-                (state.changes(&self.prefix, self.after)?, state.next_expiry())
-            };
-            if let Some(changes) = changes {
-                if changes.keys.is_empty() {
-                    self.after = changes.revision;
-                    continue;
-                }
-                if self.store.fault(Call::Watch).await.ok() != Some(Fate::Done) {
-                    return Err(StoreError::WatchLost);
-                }
-                // Only now, so that a caller who gave up waiting misses nothing.
-                self.after = changes.revision;
-                return Ok(changes);
-            }
-            match next_expiry {
-                Some(end) => tokio::select! { biased; () = changed => {}, () = sleep_until(end) => {} },
-                None => changed.await,
-            }
-        }
     }
 }
 

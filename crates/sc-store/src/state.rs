@@ -97,7 +97,7 @@ impl State {
         self.log.push(self.revision, key, entry);
     }
 
-    /// The leases that have run out, with the deletion of their keys: a commit like any other.
+    /// The leases that have run out.
     pub(crate) fn expired(&self, now: Instant) -> Vec<LeaseId> {
         self.leases.iter().filter(|(_, (_, end))| *end <= now).map(|(lease, _)| *lease).collect()
     }
@@ -109,11 +109,11 @@ impl State {
         keys.map(|key| Write::Delete { key }).collect()
     }
 
-    /// Forgets leases, their keys deleted.
-    pub(crate) fn forget(&mut self, leases: &[LeaseId]) {
-        for lease in leases {
-            self.leases.remove(lease);
-        }
+    /// Ends leases: their keys are deleted. Gives the revision after it.
+    pub(crate) fn end(&mut self, leases: &[LeaseId]) -> Revision {
+        let deletions = self.deletions(leases);
+        self.leases.retain(|lease, _| !leases.contains(lease));
+        self.apply(&deletions)
     }
 
     /// Makes a lease.

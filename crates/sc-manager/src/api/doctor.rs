@@ -5,12 +5,15 @@ use std::path::Path;
 use hyper::StatusCode;
 use sc_api::types::Finding;
 use sc_core::plan::{Desired, lack_of_addresses};
+use sc_store::Health;
 
 use super::{Answer, Api, body};
 use crate::{certs, mirror::STORE, reconcile::ENGINE, view, waiting::chain, world::World};
 
 /// A load of the whole store above this is slow.
 const SLOW_MS: u128 = 500;
+/// Above this share of its quota a store is nearly full.
+const NEARLY_FULL: f64 = 0.8;
 /// Below so many bytes the disk is nearly full.
 const LITTLE: u64 = 1 << 30;
 /// Clocks may differ by this.
@@ -54,17 +57,36 @@ async fn store(world: &World) -> Vec<Finding> {
             return vec![finding("warning", what, format!("does not say how it is: {}", chain(&error)), fix)];
         }
     };
-    let troubles = health.troubles.into_iter();
+    let size = size(&health);
+    let troubles = health.troubles.iter().cloned();
     let mut findings: Vec<Finding> = troubles.map(|t| finding("error", what.clone(), t.what, t.fix)).collect();
+    if findings.is_empty() && nearly_full(&health) {
+        let fix = "compact and defragment it (`etcdctl compact REVISION`, `etcdctl defrag`), or give it a larger \
+                   --quota-backend-bytes: full, it refuses every change";
+        findings.push(finding("warning", what.clone(), format!("nearly full: holds {size}"), fix));
+    }
     let millis = world.mirror.load_time().as_millis();
     if millis > SLOW_MS {
         let fix = "look at its disk and its load: etcd wants a disk that syncs within 10 ms";
         findings.push(finding("warning", what, format!("a load took {millis} ms"), fix));
     } else if findings.is_empty() {
-        let bytes = health.bytes.map_or_else(String::new, |bytes| format!(", holds {} KiB", bytes >> 10));
-        findings.push(ok(what, format!("answers within {millis} ms{bytes}")));
+        let size = if size.is_empty() { size } else { format!(", holds {size}") };
+        findings.push(ok(what, format!("answers within {millis} ms{size}")));
     }
     findings
+}
+
+/// What it holds, and how much of its quota that is: `12.0 MiB (3.1 in use) of 512 MiB, 2 %`.
+fn size(health: &Health) -> String {
+    let Some(bytes) = health.bytes else { return String::new() };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let used = health.used.map_or_else(String::new, |used| format!(" ({:.1} in use)", mib(used)));
+    let of = |quota: u64| format!(" of {:.0} MiB, {} %", mib(quota), bytes.saturating_mul(100) / quota.max(1));
+    format!("{:.1} MiB{used}{}", mib(bytes), health.quota.map_or_else(String::new, of))
+}
+
+fn nearly_full(health: &Health) -> bool {
+    matches!((health.bytes, health.quota), (Some(bytes), Some(quota)) if bytes as f64 > NEARLY_FULL * quota as f64)
 }
 
 fn engine(world: &World) -> Finding {

@@ -30,8 +30,14 @@ async fn a_full_store_is_named_is_read_and_goes_on_once_there_is_room() {
     let big = deploy(large(name), 1);
     assert!(client.deploy(&late, &big).await.is_err());
     store.quota.store(usize::MAX, SeqCst);
+    store.alarm.store(false, SeqCst);
     let findings = client.doctor().await.unwrap();
-    assert!(findings.iter().any(|finding| finding.level == "ok" && finding.found.contains("KiB")), "{findings:?}");
+    assert!(findings.iter().any(|finding| finding.level == "ok" && finding.found.contains("MiB")), "{findings:?}");
+    store.quota.store(store.bytes() * 10 / 9, SeqCst);
+    let findings = client.doctor().await.unwrap();
+    let nearly = findings.iter().find(|finding| finding.found.contains("nearly full")).unwrap();
+    assert!(nearly.level == "warning" && nearly.fix.contains("quota") && nearly.found.contains(" %"), "{nearly:?}");
+    store.quota.store(usize::MAX, SeqCst);
     client.deploy(&late, &big).await.unwrap();
     server.converged(&late).await;
 }

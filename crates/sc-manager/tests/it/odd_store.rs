@@ -13,6 +13,8 @@ pub struct OddStore {
     inner: Memory,
     /// Above so many bytes nothing more is put, as in etcd.
     pub quota: AtomicUsize,
+    /// Something was refused for want of room; until it is disarmed.
+    pub alarm: AtomicBool,
     /// The next commit that writes the leader's key gets lost, with a "don't know" for an answer.
     pub loses_campaign: AtomicBool,
     pub granted: AtomicUsize,
@@ -22,7 +24,8 @@ pub struct OddStore {
 impl OddStore {
     pub fn new() -> Self {
         let (granted, revoked) = Default::default();
-        Self { inner: Memory::new(), quota: usize::MAX.into(), loses_campaign: false.into(), granted, revoked }
+        let alarm = AtomicBool::default();
+        Self { inner: Memory::new(), quota: usize::MAX.into(), alarm, loses_campaign: false.into(), granted, revoked }
     }
 
     /// What is in it, in bytes.
@@ -57,6 +60,7 @@ impl Store for OddStore {
         };
         let more: usize = writes.iter().map(put).sum();
         if more > 0 && self.bytes() + more > self.quota.load(SeqCst) {
+            self.alarm.store(true, SeqCst);
             return Err(self.full());
         }
         let campaigns = writes.iter().any(|write| matches!(write, Write::Put { key, .. } if key == key::LEADER));
@@ -67,9 +71,12 @@ impl Store for OddStore {
     }
 
     async fn health(&self) -> Result<Health, StoreError> {
-        let full = self.quota.load(SeqCst) < usize::MAX;
+        let (bytes, quota) = (self.bytes() as u64, self.quota.load(SeqCst) as u64);
+        let full = self.alarm.load(SeqCst);
         let trouble = Trouble { what: "alarm: NOSPACE".to_owned(), fix: "make room".to_owned() };
-        Ok(Health { bytes: Some(self.bytes() as u64), troubles: full.then_some(trouble).into_iter().collect() })
+        let quota = (quota < usize::MAX as u64).then_some(quota);
+        let troubles = full.then_some(trouble).into_iter().collect();
+        Ok(Health { bytes: Some(bytes), used: Some(bytes), quota, troubles })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {

@@ -14,6 +14,7 @@
 
 mod connection;
 mod errors;
+mod quota;
 mod watch;
 
 use std::{
@@ -247,6 +248,16 @@ impl Etcd {
         }
     }
 
+    /// The space quota as one of the members tells it.
+    async fn quota(&self) -> Option<u64> {
+        for endpoint in &self.config.endpoints {
+            if let Some(quota) = quota::quota(endpoint).await {
+                return Some(quota);
+            }
+        }
+        None
+    }
+
     /// Notes how far etcd has come, as an answer says it.
     fn note(&self, revision: Revision) -> Revision {
         self.seen.fetch_max(revision, Ordering::Relaxed);
@@ -299,7 +310,12 @@ impl Store for Etcd {
         });
         let troubles = alarms.await?.alarms().iter().filter_map(|a| trouble(a.alarm(), a.member_id())).collect();
         let status = self.call(Kind::Read, |mut client| async move { Ok(client.status().await?) }).await?;
-        Ok(Health { bytes: u64::try_from(status.db_size()).ok(), troubles })
+        let known = |bytes: i64| u64::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+        let quota = match known(status.db_size_quota()) {
+            Some(quota) => Some(quota),
+            None => self.quota().await,
+        };
+        Ok(Health { bytes: known(status.db_size()), used: known(status.raft_used_db_size()), quota, troubles })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {

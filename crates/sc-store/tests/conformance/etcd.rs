@@ -108,6 +108,7 @@ async fn a_full_quota_is_said_read_on_and_left_again() {
     let trouble = &health.troubles[0];
     assert!(trouble.what.contains("NOSPACE") && trouble.fix.contains("etcdctl defrag"), "{health:?}");
     assert!(health.bytes.is_some_and(|bytes| bytes > quota / 2), "{health:?}");
+    assert_eq!(health.quota, Some(quota), "{health:?}");
     let snapshot = store.load("fill/").await.expect("reads go on");
     assert!(!snapshot.entries.is_empty());
 
