@@ -1,5 +1,6 @@
 //! Whether replicas can serve: one task for each that shall, started and stopped by level from the records. A replica
-//! that is starting is asked every 25 ms at first; one that has answered, at its own interval.
+//! that is starting is asked every few milliseconds at first, and less often the longer it takes; one that has answered,
+//! at its own interval.
 
 mod real;
 
@@ -19,18 +20,22 @@ use sc_core::{
 };
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 
-/// Time between the first probes of a starting replica.
-const FIRST: Duration = Duration::from_millis(25);
+/// Time between the first probes of a starting replica over the network: one costs it a refused connection.
+const FIRST: Duration = Duration::from_millis(3);
+/// And of those that run a command in it.
+const FIRST_COMMAND: Duration = Duration::from_millis(25);
+/// Failures in less time than this count as one ([`HealthSpec::unhealthy_after`]).
+const COUNTED_EVERY: Duration = Duration::from_millis(25);
 /// The longest time between probes of a starting replica.
 const SLOWEST_START: Duration = Duration::from_millis(250);
-/// How long it is probed at the first pace.
-const FIRST_FOR: u32 = 80;
+/// One that has been starting for so long is asked again after this share of it: it is found ready 3 % late at most.
+const SHARE: u32 = 32;
 
 /// What is asked, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +143,7 @@ impl Probes {
 async fn ask(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answers>, wanted: Wanted, failures: u32) {
     let limit = Duration::from_millis(wanted.health.timeout_ms.max(1));
     let interval = Duration::from_millis(wanted.health.interval_ms.max(10));
-    let (mut failures, mut was_ready, mut asked) = (failures, false, 0u32);
+    let (mut failures, mut was_ready, begun, mut counted) = (failures, false, Instant::now(), None);
     loop {
         let at = clock.now_ms();
         let error = match timeout(limit, prober.probe(&wanted.target)).await {
@@ -146,18 +151,26 @@ async fn ask(prober: Arc<dyn Prober>, clock: Arc<dyn Clock>, answers: Arc<Answer
             Ok(Err(error)) => Some(error),
             Err(_late) => Some(format!("{}: no answer within {} ms", describe(&wanted.target), limit.as_millis())),
         };
-        failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
+        failures = match error {
+            None => 0,
+            // Asked in quick succession, one that is just waking would soon look as if it were sick.
+            Some(_) if counted.is_some_and(|counted: Instant| counted.elapsed() < COUNTED_EVERY) => failures,
+            Some(_) => {
+                counted = Some(Instant::now());
+                failures.saturating_add(1)
+            }
+        };
         let probed = Probed { at, ok: error.is_none(), failures, error: error.unwrap_or_default() };
         answers.put(&wanted.target.replica, probed, was_ready);
         was_ready |= failures == 0;
-        asked = asked.saturating_add(1);
-        sleep(if was_ready { interval } else { pace_of_start(asked) }).await;
+        sleep(if was_ready { interval } else { pace_of_start(&wanted.target.probe, begun.elapsed()) }).await;
     }
 }
 
-fn pace_of_start(asked: u32) -> Duration {
-    let slower = asked.saturating_sub(FIRST_FOR) / 8;
-    (FIRST * (1 + slower)).min(SLOWEST_START)
+/// The time to the next probe of a replica that has been starting for so long.
+fn pace_of_start(probe: &Probe, starting: Duration) -> Duration {
+    let first = if matches!(probe, Probe::Command(_)) { FIRST_COMMAND } else { FIRST };
+    (starting / SHARE).clamp(first, SLOWEST_START)
 }
 
 /// The question, for people.
@@ -166,5 +179,19 @@ pub(crate) fn describe(target: &Target) -> String {
         Probe::Http { path } => format!("GET {path}"),
         Probe::Accept | Probe::Tcp => format!("connect to {}", target.addr),
         Probe::Command(command) => format!("run {}", command.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_starting_replica_is_asked_often_at_first_and_then_less() {
+        let pace = |millis| pace_of_start(&Probe::Accept, Duration::from_millis(millis));
+        assert_eq!((pace(0), pace(96), pace(800)), (FIRST, FIRST, Duration::from_millis(25)));
+        assert_eq!(pace(60_000), SLOWEST_START);
+        let command = Probe::Command(vec!["check".to_owned()]);
+        assert_eq!(pace_of_start(&command, Duration::ZERO), FIRST_COMMAND, "a command costs more than a connection");
     }
 }
