@@ -7,6 +7,7 @@ mod certs;
 mod clients;
 mod commands;
 mod crashes;
+mod deploy_files;
 mod deploys;
 mod etcd_elsewhere;
 mod faults;
