@@ -74,10 +74,10 @@ impl Page<'_> {
     fn draw(&self, frame: &mut Frame<'_>) {
         let rows = [
             Constraint::Length(1),
-            Constraint::Length(6),
-            Constraint::Length(6),
-            Constraint::Min(4),
-            Constraint::Length(2),
+            Constraint::Fill(2),
+            Constraint::Fill(2),
+            Constraint::Fill(3),
+            Constraint::Length(3),
         ];
         let [head, first, second, decisions, foot] = Layout::vertical(rows).areas(frame.area());
         frame.render_widget(self.head(), head);
@@ -92,7 +92,7 @@ impl Page<'_> {
         self.chart(frame, p99, &format!("latency p99 {}", out::latency(now.p99_ms)), Color::Magenta, |s| s.p99_ms);
         self.decisions(frame, decisions);
         let lines = vec![Line::from(format!("curl '{}'", self.url)), Line::from(format!("try: {}", self.commands))];
-        frame.render_widget(Paragraph::new(lines), foot);
+        frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }), foot);
     }
 
     fn head(&self) -> Line<'static> {
@@ -116,16 +116,53 @@ impl Page<'_> {
         let block = Block::bordered().title(" decisions, the latest first ");
         let began = self.watch.began.elapsed().as_secs();
         let now_ms = crate::times::now_ms();
-        let line = |decision: &sc_scale::Decision| {
+        let width = usize::from(block.inner(area).width).saturating_sub(STAMP).max(20);
+        let lines = |decision: &sc_scale::Decision| {
             let at = began.saturating_sub(now_ms.saturating_sub(decision.at_ms) / 1_000);
             let style = match (self.colours, decision.want > decision.from) {
                 (false, _) => Style::new(),
                 (true, true) => Style::new().fg(Color::Green),
                 (true, false) => Style::new().fg(Color::Blue),
             };
-            Line::styled(format!("{at:>4}s {}", plain::line(decision)), style)
+            let text = wrapped(&plain::line(decision), width);
+            let stamp = move |n: usize| if n == 0 { format!("{at:>4}s ") } else { " ".repeat(STAMP) };
+            text.into_iter().enumerate().map(move |(n, text)| Line::styled(stamp(n) + &text, style))
         };
-        let lines: Vec<Line<'_>> = self.watch.decisions.iter().rev().take(50).map(line).collect();
-        frame.render_widget(Paragraph::new(lines).block(block).wrap(Wrap { trim: false }), area);
+        let lines: Vec<Line<'_>> = self.watch.decisions.iter().rev().take(50).flat_map(lines).collect();
+        frame.render_widget(Paragraph::new(lines).block(block), area);
+    }
+}
+
+/// Columns of a decision's time.
+const STAMP: usize = 6;
+
+/// A text in lines of at most so many characters, broken between words where that is possible.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split(' ') {
+        let fits = line.chars().count() + 1 + word.chars().count() <= width;
+        line = match (line.is_empty(), fits) {
+            (true, _) => word.to_owned(),
+            (false, true) => line + " " + word,
+            (false, false) => {
+                lines.push(line);
+                format!("  {word}")
+            }
+        };
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_broken_between_words() {
+        assert_eq!(wrapped("up to five", 20), ["up to five"]);
+        assert_eq!(wrapped("up to five of ten", 10), ["up to five", "  of ten"]);
+        assert_eq!(wrapped("unbreakable and short", 9), ["unbreakable", "  and", "  short"]);
+        assert_eq!(wrapped("", 9), [""]);
     }
 }
