@@ -51,6 +51,17 @@ async fn an_app_lives_on_processes() {
     lives(Cloud::process(StateIn::Embedded).await).await;
 }
 
+/// What processes do not keep of an app's limits is said at deploy and later on; on Docker there is nothing to say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_that_are_not_kept_are_said() {
+    let cloud = Cloud::process(StateIn::Embedded).await;
+    let limits = ["--cpus", "0.5", "--pids", "50", "--memory", "64MiB"];
+    let out = cloud.run("web", &limits).await.says(&["0.5 CPUs", "50 processes", "not enforced"]);
+    assert!(!out.stdout.contains("enforced") && !out.stderr.contains("64"), "{out:?}");
+    cloud.sc(&["describe", "web"]).await.ok().says(&["warnings", "0.5 CPUs", "not enforced"]);
+    assert_eq!(cloud.app("web").await.warnings.len(), 2);
+}
+
 /// Logs of all replicas, also of one that is gone; exec with the program's own exit status; files in and out.
 async fn inside(cloud: Cloud) {
     cloud.run("web", &["--host", HOST, "--replicas", "2"]).await;

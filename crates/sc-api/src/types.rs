@@ -64,6 +64,9 @@ pub struct Accepted {
     pub revision: u64,
     /// False when everything was so already.
     pub changed: bool,
+    /// What was asked for and will not be kept, such as a limit that the engine does not enforce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How many replicas.
@@ -141,6 +144,9 @@ pub struct AppView {
     pub p99_ms: Option<f64>,
     /// Requests waiting for a backend.
     pub held: u64,
+    /// What of the spec is not kept here, such as a limit that the engine does not enforce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// When it was made.
     pub created_ms: UnixMs,
 }

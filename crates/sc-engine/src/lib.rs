@@ -137,6 +137,11 @@ pub trait Engine: Send + Sync + 'static {
     /// What it is and where, for messages: `Docker 20.10.24 at unix:///var/run/docker.sock`.
     fn describe(&self) -> String;
 
+    /// What a spec asks for that this engine takes and does not keep, each in a sentence for people.
+    fn warnings(&self, _spec: &AppSpec) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Everything of this store that the engine has. Always [`Node::Known`]; an engine that does not answer is an error.
     async fn observe(&self) -> Result<Node, EngineError>;
 

@@ -208,6 +208,7 @@ mod tests {
             p99_ms: None,
             held: 0,
             created_ms: 0,
+            warnings: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use sc_core::{
     AppId, Name, ReplicaId,
     observed::{Node, Run},
     plan::Addressing,
+    spec::AppSpec,
     stats::Usage,
 };
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
@@ -79,6 +80,10 @@ impl Engine for Process {
 
     fn describe(&self) -> String {
         format!("{NAME} in {}", self.0.config.data.display())
+    }
+
+    fn warnings(&self, spec: &AppSpec) -> Vec<String> {
+        place::warnings(spec)
     }
 
     async fn observe(&self) -> Result<Node, EngineError> {

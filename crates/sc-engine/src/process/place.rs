@@ -56,6 +56,18 @@ pub(super) fn check(spec: &AppSpec) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Says what of a spec this engine takes and does not keep.
+pub(super) fn warnings(spec: &AppSpec) -> Vec<String> {
+    let resources = &spec.resources;
+    let cpus = resources.cpus.map(|cpus| format!("the limit of {cpus} CPUs"));
+    let pids = resources.pids.map(|pids| format!("the limit of {pids} processes"));
+    let words = [(cpus, "; the scaler reckons with it"), (pids, "")];
+    let said = |(limit, more): (Option<String>, &str)| {
+        limit.map(|limit| format!("{limit} is not enforced by the process engine{more}; on Docker it is"))
+    };
+    words.into_iter().filter_map(said).collect()
+}
+
 /// Makes the folder, all of it or nothing. When its program cannot be run, the folder says so as the replica's end.
 ///
 /// # Errors
@@ -176,6 +188,18 @@ mod tests {
         assert_eq!(below(root, "/app/./x"), Some(PathBuf::from("/r/app/x")));
         assert_eq!(below(root, "app"), Some(PathBuf::from("/r/app")));
         assert_eq!(below(root, "/app/../../x"), None);
+    }
+
+    #[test]
+    fn says_which_limits_it_does_not_keep() {
+        let spec = |resources: &str| -> AppSpec {
+            serde_json::from_str(&format!(r#"{{"source":{{"files":{{"base":null}}}},"resources":{resources}}}"#))
+                .unwrap()
+        };
+        assert!(warnings(&spec(r#"{"memory":1000000}"#)).is_empty(), "memory is kept");
+        let said = warnings(&spec(r#"{"cpus":0.5,"pids":40}"#));
+        assert!(said[0].contains("0.5 CPUs") && said[1].contains("40 processes"), "{said:?}");
+        assert!(said.iter().all(|words| words.contains("not enforced")), "{said:?}");
     }
 
     #[test]

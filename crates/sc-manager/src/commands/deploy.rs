@@ -23,12 +23,12 @@ pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accep
     let cap = world.settings.max_replicas;
     check(request, cap)?;
     reach(request).await?;
-    command(world, |desired, now| match desired.apps.get(id) {
+    let accepted = command(world, |desired, now| match desired.apps.get(id) {
         Some(app) => change(desired, id, app, request, cap, now),
         None if desired.left_alone.contains_key(id) => Err(problem::no_app(desired, id)),
         None => create(desired, id, request, cap, now),
-    })
-    .await
+    });
+    Ok(Accepted { warnings: world.engine.warnings(&request.spec), ..accepted.await? })
 }
 
 fn check(request: &Deploy, cap: u32) -> Result<(), Problem> {

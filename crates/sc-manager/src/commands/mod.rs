@@ -18,7 +18,7 @@ use sc_core::{
     plan::{Desired, DesiredApp, Effects},
     records::{self, Event, Level, UnixMs},
 };
-use sc_store::{Expect, Snapshot, StoreError, Write};
+use sc_store::{Expect, Revision, Snapshot, StoreError, Write};
 pub use scale::set_scale;
 use serde::Serialize;
 
@@ -58,6 +58,11 @@ impl Draft {
         }));
     }
 
+    /// What its command is answered.
+    fn accepted(&self, revision: Revision, changed: bool) -> Accepted {
+        Accepted { app: self.app.clone(), version: self.version, revision, changed, warnings: Vec::new() }
+    }
+
     /// Demands that nobody else has changed a key since.
     fn expect(&mut self, desired: &Desired, key: &str) {
         if !self.expects.iter().any(|expect| expect.key == key) {
@@ -82,8 +87,7 @@ async fn command(
             Err(_) if unknown => return Err(problem::of_store(&last)),
             Err(refused) => return Err(refused),
         };
-        let accepted =
-            |revision, changed| Accepted { app: draft.app.clone(), version: draft.version, revision, changed };
+        let accepted = |revision, changed| draft.accepted(revision, changed);
         if draft.writes.is_empty() {
             return Ok(accepted(desired.revision, false));
         }

@@ -31,7 +31,7 @@ pub async fn set_scale(world: &World, id: &AppId, request: &SetScale) -> Result<
     let desired = world.desired().ok_or_else(|| problem::no_store(world.waiting.text()))?;
     let would = draft(&desired, world.now_ms())?;
     let changed = !would.writes.is_empty();
-    Ok(Accepted { app: id.clone(), version: would.version, revision: desired.revision, changed })
+    Ok(would.accepted(desired.revision, changed))
 }
 
 fn draft(

@@ -47,6 +47,7 @@ pub fn app_view(world: &World, desired: &Desired, id: &AppId, app: &DesiredApp) 
         p99_ms: latency.quantile(0.99).map(|seconds| seconds * 1_000.0),
         held: world.reports.gauges(id).held,
         created_ms: app.app.created_ms,
+        warnings: world.engine.warnings(&spec),
         spec,
     })
 }

@@ -62,6 +62,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     }
     let sent = stream::iter(&planned).map(|app| send(&client, app, &args.sheet)).buffered(AT_ONCE);
     let accepted: Vec<Accepted> = sent.try_collect().await?;
+    accepted.iter().for_each(|accepted| progress.warn(accepted));
     let (changed, same): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|accepted| accepted.changed);
     for accepted in &same {
         progress.say(&format!("{}: version {}, unchanged", accepted.app, accepted.version));

@@ -94,6 +94,7 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Routes", ls::routes(&app.routes)),
         ("Health", health(&spec.health.probe)),
         ("Limits", limits(app)),
+        ("Warnings", app.warnings.join("; ")),
         ("Variables", env.join(" ")),
         ("Files", spec.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(" ")),
         ("Volumes", spec.volumes.join(" ")),

@@ -205,6 +205,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     let (client, mut progress) = (session.client()?, session.progress());
     local::upload(&client, &found, &mut progress).await?;
     let accepted = client.deploy(&args.app, &deploy).await?;
+    progress.warn(&accepted);
     let accepted = with_count(&client, accepted, args.replicas).await?;
     wait::wait(&client, &args.waiting, Until::Converged, &[accepted], &mut progress).await?;
     Ok(exit::OK)

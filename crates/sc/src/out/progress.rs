@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
+use sc_api::types::Accepted;
+
 use super::{Paint, printable};
 
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
@@ -49,6 +51,14 @@ impl Progress {
     pub fn say(&mut self, text: &str) {
         self.clear();
         let _ = writeln!(stderr(), "{text}");
+    }
+
+    /// Says what of a command will not be kept.
+    pub fn warn(&mut self, accepted: &Accepted) {
+        for warning in &accepted.warnings {
+            let mark = if self.terminal { self.paint.busy("!") } else { "warning:".to_owned() };
+            self.say(&format!("{mark} {}: {}", accepted.app, printable(warning)));
+        }
     }
 
     /// Says that something is done.
