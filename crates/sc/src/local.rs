@@ -43,7 +43,8 @@ pub(crate) struct Found {
 pub(crate) fn find(files: &[LocalFile], base: &Path) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for file in files {
-        let path = base.join(&file.from);
+        // `./` once, however often it was said.
+        let path: PathBuf = base.join(&file.from).components().collect();
         let data = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         // The file that an app runs: with a mode of its own, as `--bin` and `binary` set it.
         let program = file.mode == Some(0o755) && file.to.starts_with("/app/");

@@ -103,7 +103,10 @@ fn text(world: &World, id: &AppId, app: &DesiredApp, at: Option<UnixMs>, decisio
     }
     match decision {
         Some(decision) => format!("{}{}", sentence(decision), shedding(app)),
-        None => format!("{want} replicas; the scaler has not decided yet ({} to {})", bounds.min, bounds.max),
+        None => format!(
+            "{want} replicas; the scaler has not decided yet ({} to {}): ask again in a few seconds",
+            bounds.min, bounds.max
+        ),
     }
 }
 
