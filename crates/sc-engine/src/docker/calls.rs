@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use sc_core::{AppId, Name, ReplicaId, observed::Node, plan::Addressing, stats::Usage};
 
-use super::{Docker, kept};
+use super::{Docker, container::UnderWay, kept};
 use crate::{Engine, EngineError, ExecSession, ExecSpec, LogLine, LogQuery, StartSpec, now_ms};
 
 /// [`Engine::changed`] returns by itself after this long: events may be lost.
@@ -36,6 +36,7 @@ impl Engine for Docker {
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, &spec.replica);
         match self.inner.make(spec).await? {
             Some(made) => self.inner.launch(&spec.replica, &made).await,
             None => Ok(()),

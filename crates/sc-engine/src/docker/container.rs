@@ -122,12 +122,9 @@ impl Inner {
         }
         let what = format!("start {replica}");
         let asked = made.id.clone();
-        let under_way = UnderWay::begin(self, &made.id);
         let started =
             self.ask(&what, self.config.deadline, |docker| async move { docker.start_container(&asked, None).await });
-        let started = started.await;
-        drop(under_way);
-        match (started, no_program) {
+        match (started.await, no_program) {
             // Its init process has tried by now, and the container has ended or is about to.
             (Ok(()), Some(word)) => {
                 Err(EngineError::refused(word, "Check the command, or give the program with --bin or --copy"))
@@ -452,13 +449,13 @@ fn candidates(word: &str, folder: &str, path: &str) -> Vec<String> {
     path.split(':').take(16).map(|folder| format!("{}/{word}", folder.trim_end_matches('/'))).collect()
 }
 
-/// Says that a container is being started, as long as it lives.
-struct UnderWay<'a>(&'a Inner, String);
+/// Says that a replica is being started, as long as it lives.
+pub(super) struct UnderWay<'a>(&'a Inner, ReplicaId);
 
 impl<'a> UnderWay<'a> {
-    fn begin(inner: &'a Inner, id: &str) -> Self {
-        inner.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
-        Self(inner, id.to_owned())
+    pub(super) fn begin(inner: &'a Inner, replica: &ReplicaId) -> Self {
+        inner.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(replica.clone());
+        Self(inner, replica.clone())
     }
 }
 

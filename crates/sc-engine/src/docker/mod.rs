@@ -104,8 +104,8 @@ struct Inner {
     /// For samples, which wait up to a second for Docker's own clock and cost little meanwhile.
     sampling: Semaphore,
     changed: Notify,
-    /// Containers whose start is under way: looking closely at one would wait for that.
-    starting: Mutex<BTreeSet<String>>,
+    /// Replicas that are being made and started: looking closely at such a container would wait for Docker to be done.
+    starting: Mutex<BTreeSet<ReplicaId>>,
     /// What was last read of each container, by its id.
     inspected: Mutex<HashMap<String, observe::Inspected>>,
     /// Programs that were found in images, by the image's id and the command's first word.

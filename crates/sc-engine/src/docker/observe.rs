@@ -63,7 +63,8 @@ impl Inner {
     async fn seen(&self, summary: ContainerSummary) -> Result<Option<(String, ReplicaId, Seen)>, EngineError> {
         let Some(labelled) = summary.labels.as_ref().and_then(names::read) else { return Ok(None) };
         let (Some(id), status) = (summary.id, summary.status.unwrap_or_default()) else { return Ok(None) };
-        if status == "Created" && self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+        let starting = || self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains(&labelled.replica);
+        if status == "Created" && starting() {
             let seen = Seen { run: Run::Created, version: labelled.version, addr: labelled.addr, restarts: 0 };
             return Ok(Some((id, labelled.replica, seen)));
         }
