@@ -146,12 +146,18 @@ impl Cloud {
 
     /// Runs `sc up` for this installation; again: it changes nothing.
     pub async fn up(&self) -> Out {
+        run(&mut self.up_command(), secs(180)).await
+    }
+
+    /// That command, not run yet; killed when it is dropped.
+    pub fn up_command(&self) -> Command {
         let (http, api, admin) = (self.http.to_string(), self.api.to_string(), self.admin.to_string());
         let pool = self.slot.pool();
         let fixed =
             ["up", "--instance", &self.name, "--http", &http, "--listen", &api, "--admin", &admin, "--pool", &pool];
-        let more = self.more.iter().map(String::as_str);
-        self.sc(&fixed.into_iter().chain(more).collect::<Vec<_>>()).await
+        let mut command = self.sc_command();
+        command.args(fixed).args(&self.more).kill_on_drop(true);
+        command
     }
 
     /// Whether replicas are containers.

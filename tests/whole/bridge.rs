@@ -19,11 +19,12 @@ async fn networks(container: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apps_come_and_go_behind_a_bridge_on_docker() {
     let cloud = Cloud::docker_with(&["--network", "bridge"]).await;
-    let (name, proxy, manager) = (&cloud.name, format!("{}-proxy", cloud.name), format!("{}-manager", cloud.name));
+    let named = |part: &str| format!("{}-{part}", cloud.name);
+    let (name, proxy, holder, manager) = (&cloud.name, named("proxy"), named("proxy-net"), named("manager"));
     cloud.run("web", &["--host", "web.localhost", "--replicas", "2"]).await;
     cloud.serves("web.localhost", "/whoami").await;
     let web = [format!("{name}--parts"), format!("{name}-default-web")];
-    assert_eq!(networks(&proxy).await, web);
+    assert_eq!(networks(&holder).await, web);
     assert_eq!(networks(&manager).await, web);
 
     // Joining another network must not move the default route: connections that are open would be reset.
@@ -36,7 +37,7 @@ async fn apps_come_and_go_behind_a_bridge_on_docker() {
     cloud.serves("abc.localhost", "/whoami").await;
     isolated(&cloud).await;
     cloud.sc(&["rm", "abc"]).await.ok();
-    let gone = async || (networks(&proxy).await == web).then_some(());
+    let gone = async || (networks(&holder).await == web).then_some(());
     poll(secs(60), "the proxy to leave the network of an app that is gone", gone).await;
     load.goes_on(100).await;
     load.stop().await.all_good(300);
@@ -47,6 +48,15 @@ async fn apps_come_and_go_behind_a_bridge_on_docker() {
     cloud.serves("web.localhost", "/whoami").await;
     docker(&["rm", "-f", &proxy]).await.ok();
     cloud.up().await.ok();
+    cloud.serves("web.localhost", "/whoami").await;
+
+    // As after a start of the machine, the wrong way round: the proxy is in a network that is no more, or was not started at
+    // all. The manager looks after it.
+    docker(&["restart", "-t", "0", &holder]).await.ok();
+    cloud.serves("web.localhost", "/whoami").await;
+    docker(&["kill", &proxy, &holder, &manager]).await.ok();
+    docker(&["start", &manager, &holder]).await.ok();
+    cloud.works().await;
     cloud.serves("web.localhost", "/whoami").await;
 
     cloud.sc(&["down", "--instance", name, "--purge"]).await.ok();
@@ -75,7 +85,7 @@ async fn isolated(cloud: &Cloud) {
     assert!(!connects(other.addr.expect("an address").to_string()).await, "another app");
     let (parts, app) = (format!("{}--parts", cloud.name), format!("{}-default-abc", cloud.name));
     assert!(!connects(format!("{}:2379", inside("etcd", &parts).await)).await, "etcd");
-    for part in ["manager", "proxy"] {
+    for part in ["manager", "proxy-net"] {
         for network in [&parts, &app] {
             for port in [cloud.api.port(), cloud.admin.port()] {
                 let address = format!("{}:{port}", inside(part, network).await);

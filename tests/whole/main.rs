@@ -11,6 +11,7 @@ mod deploy_files;
 mod deploys;
 mod etcd_elsewhere;
 mod faults;
+mod hand_over;
 mod images;
 mod input;
 mod installing;

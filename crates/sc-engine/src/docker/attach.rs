@@ -1,5 +1,8 @@
 //! Bridge mode: manager and proxy are containers on a bridge of their own, and join the network of every app.
 //!
+//! The proxy's own network is that of a container which does nothing but hold it, so that one proxy can hand its sockets to
+//! the next: that one is attached, and what shares its network is started again with it.
+//!
 //! **By level.** Every look at Docker joins what is not joined: a proxy that was made anew has lost its networks, and
 //! nobody says so. A container that is not there is left for the next look.
 //!
@@ -11,12 +14,15 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use bollard::{
-    models::{EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest},
-    query_parameters::ListNetworksOptions,
+    models::{
+        ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest,
+        NetworkDisconnectRequest, RestartPolicyNameEnum,
+    },
+    query_parameters::{ListContainersOptions, ListNetworksOptions, RestartContainerOptions},
 };
 use sc_core::AppId;
 
-use super::{Failure, Inner, is, names, network, refusal};
+use super::{Failure, Inner, is, names, network, observe::millis, refusal};
 use crate::EngineError;
 
 impl Inner {
@@ -25,6 +31,9 @@ impl Inner {
     pub(super) async fn join_all(&self, apps: impl Iterator<Item = &AppId>) -> Result<(), EngineError> {
         if self.config.attach.is_empty() {
             return Ok(());
+        }
+        if let Err(error) = self.start_joined().await {
+            tracing::warn!(%error, "what shares a network is not looked after; tried again with the next look");
         }
         let wanted: BTreeSet<_> = apps.map(|app| names::network(&self.config.instance, app)).collect();
         let mut networks = self.own_networks().await?;
@@ -35,6 +44,30 @@ impl Inner {
                 // One that cannot be joined (it is being removed, say) keeps nothing else from going on.
                 if let Err(error) = self.join(part, name, address(*range, nth)).await {
                     tracing::warn!(%error, "an app's network is not joined; tried again with the next look");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what shares the network of an attached container and does not run, or has run since before that one was
+    /// started: then it is in a network that is no more. Docker itself starts the two in any order, and does not try again.
+    async fn start_joined(&self) -> Result<(), EngineError> {
+        for holder in &self.config.attach {
+            let Some(since) = self.named(holder).await?.as_ref().and_then(running_since) else { continue };
+            let labels = [format!("{}={}", names::INSTANCE, self.config.instance), format!("sc.joins={holder}")];
+            let options =
+                ListContainersOptions { all: true, filters: Some(names::filter(&labels)), ..Default::default() };
+            let what = "list what shares a network";
+            let found = self.call(what, |docker| async move { docker.list_containers(Some(options)).await }).await?;
+            for id in found.into_iter().filter_map(|found| found.id) {
+                let Some(part) = self.named(&id).await?.filter(is_to_run) else { continue };
+                if running_since(&part).is_none_or(|started| started < since) {
+                    tracing::info!(container = part.name, "started again: the network it shares is a new one");
+                    let options = RestartContainerOptions { t: Some(5), ..Default::default() };
+                    let what = format!("restart {id}");
+                    self.call(&what, |docker| async move { docker.restart_container(&id, Some(options)).await })
+                        .await?;
                 }
             }
         }
@@ -102,6 +135,21 @@ impl Inner {
         });
         Ok(named.collect())
     }
+}
+
+/// Since when a container runs, Unix ms; none: it does not.
+fn running_since(container: &ContainerInspectResponse) -> Option<u64> {
+    let state = container.state.as_ref().filter(|state| state.running == Some(true))?;
+    state.started_at.as_deref().map(millis)
+}
+
+/// Whether a container has run and is to be started again when it ends. One that was never started waits for somebody.
+fn is_to_run(container: &ContainerInspectResponse) -> bool {
+    let host = container.host_config.as_ref().and_then(|host| host.restart_policy.as_ref());
+    let always = host.is_some_and(|policy| policy.name == Some(RestartPolicyNameEnum::ALWAYS));
+    let has_run = |at: &str| !at.starts_with("0001-");
+    let started = container.state.as_ref().and_then(|state| state.started_at.as_deref());
+    always && started.is_some_and(has_run)
 }
 
 /// The `nth` address from the end of a range, broadcast left out.

@@ -6,7 +6,10 @@ use crate::{
     exit,
     find::Installation,
     session::Session,
-    up::host::{Found, Host},
+    up::{
+        host::{Found, Host},
+        parts::holder_name,
+    },
 };
 
 /// Stop sc on this host's Docker: proxy, manager, the apps and etcd
@@ -43,7 +46,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
         ours.iter().filter(move |c| c.name == name || c.name.starts_with(&format!("{name}-"))).collect::<Vec<_>>()
     };
     let mut removed = 0;
-    for container in [order("proxy"), order("manager")].concat() {
+    // What holds the proxy's network goes after the proxy.
+    let mut proxies = order("proxy");
+    proxies.sort_by_key(|container| container.name == holder_name(&instance));
+    for container in [proxies, order("manager")].concat() {
         progress.now(&format!("stopping {}", container.name));
         host.remove(&container.id).await?;
         removed += 1;

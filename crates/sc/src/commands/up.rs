@@ -137,6 +137,10 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     let needed: Vec<_> = parts.iter().map(|part| part.image.clone()).chain([base]).collect();
     images::ensure(&host, &needed, &mut progress).await?;
     host.volume(&parts::keys_name(&instance), labels(&instance)).await?;
+    if args.network == Network::Host {
+        // It has the ports.
+        host.remove(&parts::holder_name(&instance)).await?;
+    }
     for part in &parts {
         progress.now(&format!("{}: …", part.name));
         host.volume(&part.volume, labels(&instance)).await?;

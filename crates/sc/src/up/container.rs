@@ -11,6 +11,8 @@ use super::parts::{INSTANCE, Part, Port};
 
 /// The label that tells what a container was made from: the same again means nothing to do.
 const CONFIG: &str = "sc.config";
+/// The label with the name of the container whose network it shares: the manager starts it again when that was.
+const JOINS: &str = "sc.joins";
 /// The label with the ports of the host that it takes.
 const PORTS: &str = "sc.ports";
 
@@ -19,8 +21,9 @@ pub(crate) fn body(part: &Part, instance: &str, image_id: &str) -> ContainerCrea
     let log = [("max-size", "10m"), ("max-file", "3")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let volume = format!("{}:/data", part.volume);
     let bridge = part.address.as_ref();
+    let shared = part.joins.as_ref().map_or("host".to_owned(), |joined| format!("container:{joined}"));
     let host = HostConfig {
-        network_mode: Some(bridge.map_or("host".to_owned(), |(network, _)| network.clone())),
+        network_mode: Some(bridge.map_or(shared, |(network, _)| network.clone())),
         port_bindings: bridge.map(|_| bindings(&part.ports)),
         // It is in the networks of many apps: nothing gets from one to the other through it.
         sysctls: bridge.map(|_| HashMap::from([("net.ipv4.ip_forward".to_owned(), "0".to_owned())])),
@@ -32,15 +35,14 @@ pub(crate) fn body(part: &Part, instance: &str, image_id: &str) -> ContainerCrea
         cap_add: (!part.cap_add.is_empty()).then(|| part.cap_add.clone()),
         ..HostConfig::default()
     };
-    let labels = [
-        (INSTANCE, instance.to_owned()),
-        (CONFIG, fingerprint(part, image_id)),
-        (PORTS, part.ports.iter().map(|port| port.host.to_string()).collect::<Vec<_>>().join(" ")),
-    ];
+    let ports = part.ports.iter().map(|port| port.host.to_string()).collect::<Vec<_>>().join(" ");
+    let labels = [(INSTANCE, instance.to_owned()), (CONFIG, fingerprint(part, image_id)), (PORTS, ports)];
+    let joins = part.joins.as_ref().map(|joined| (JOINS, joined.clone()));
+    let labels = labels.into_iter().chain(joins);
     ContainerCreateBody {
         image: Some(part.image.clone()),
         cmd: Some(part.arguments.clone()),
-        labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).collect()),
         exposed_ports: bridge.map(|_| part.ports.iter().map(inside).collect()),
         host_config: Some(host),
         networking_config: networking(part),

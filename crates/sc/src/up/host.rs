@@ -1,10 +1,14 @@
 //! This host's Docker: the few calls that `sc up`, `sc down` and `sc doctor` make. Each is idempotent.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     bridge::{self, Bridge},
     container,
+    hand_over::{self, Seen, Step},
     parts::{INSTANCE, Part},
 };
 use crate::exit;
@@ -12,10 +16,13 @@ use anyhow::Context as _;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerSummary, Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest},
+    models::{
+        ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, Ipam, IpamConfig, NetworkCreateRequest,
+        RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+    },
     query_parameters::{
         CreateContainerOptions, DownloadFromContainerOptions, ListContainersOptions, ListNetworksOptions,
-        ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
+        ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, RenameContainerOptions, StopContainerOptions,
         UploadToContainerOptions,
     },
 };
@@ -117,6 +124,9 @@ impl Host {
     pub async fn ensure(&self, part: &Part, instance: &str) -> anyhow::Result<Option<&'static str>> {
         let what = || format!("the container {}", part.name);
         let image = self.image_id(&part.image).await?.with_context(|| format!("the image {} is gone", part.image))?;
+        if part.hands_over && self.hand_over(part, instance, &image).await? {
+            return Ok(Some("handed over to a new one"));
+        }
         let mut done = "made";
         match self.docker.inspect_container(&part.name, None).await {
             Ok(found) => {
@@ -128,29 +138,118 @@ impl Host {
                     part.name
                 );
                 let running = found.state.as_ref().and_then(|state| state.running).unwrap_or(false);
-                if container::is_current(labels, part, &image) {
+                if container::is_current(labels, part, &image) && self.is_in_place(&found, part).await? {
                     if running {
                         return Ok(None);
                     }
                     self.docker.start_container(&part.name, None).await.with_context(what)?;
                     return Ok(Some("started"));
                 }
+                self.make_way(part).await?;
                 self.remove(&part.name).await?;
                 done = "replaced";
             }
-            Err(error) if is(&error, 404) => {}
+            Err(error) if is(&error, 404) => self.make_way(part).await?,
             Err(error) => return Err(error).with_context(what),
         }
-        let options = CreateContainerOptions { name: Some(part.name.clone()), ..Default::default() };
-        self.docker
-            .create_container(Some(options), container::body(part, instance, &image))
-            .await
-            .with_context(what)?;
-        if !part.files.is_empty() {
-            self.put(&part.name, &part.files).await.with_context(what)?;
-        }
+        self.create(&part.name, part, instance, &image).await.with_context(what)?;
         self.docker.start_container(&part.name, None).await.with_context(what)?;
         Ok(Some(done))
+    }
+
+    /// Makes the container of a part, not started, with its files in it.
+    async fn create(&self, name: &str, part: &Part, instance: &str, image: &str) -> anyhow::Result<()> {
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        self.docker.create_container(Some(options), container::body(part, instance, image)).await?;
+        if !part.files.is_empty() {
+            self.put(name, &part.files).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a container that hands over, see [`hand_over`]; also finishes what an earlier call began. Whether it did
+    /// anything.
+    async fn hand_over(&self, part: &Part, instance: &str, image: &str) -> anyhow::Result<bool> {
+        let (name, next) = (&part.name, format!("{}-next", part.name));
+        let what = || format!("the container {name} hands over to {next}");
+        let (mut done, mut began) = (false, false);
+        let mut since = None;
+        loop {
+            let seen = (self.seen(name, part, instance, image).await?, self.seen(&next, part, instance, image).await?);
+            let step = hand_over::step(seen.0, seen.1, since, Instant::now());
+            done |= !matches!(step, Step::Done | Step::GiveUp);
+            match step {
+                Step::Done => return Ok(done),
+                Step::Begin => {
+                    self.create(&next, part, instance, image).await.with_context(what)?;
+                    self.restarts(name, false).await.with_context(what)?;
+                    self.docker.start_container(&next, None).await.with_context(what)?;
+                    began = true;
+                }
+                Step::Wait => {
+                    since.get_or_insert_with(Instant::now);
+                    tokio::time::sleep(hand_over::PERIOD).await;
+                }
+                Step::GiveUp => {
+                    let words = self.last_words(&next).await;
+                    self.remove(&next).await?;
+                    self.restarts(name, true).await.with_context(what)?;
+                    if began {
+                        let text = format!("a new {name} did not take over, the old one serves on; it said\n{words}");
+                        return Err(exit::failure(exit::NOT_CONVERGED, text));
+                    }
+                }
+                Step::RemoveOld => self.remove(name).await?,
+                Step::Rename => {
+                    let options = RenameContainerOptions { name: name.clone() };
+                    self.docker.rename_container(&next, options).await.with_context(what)?;
+                }
+            }
+        }
+    }
+
+    /// A container as it is found; none when there is none.
+    async fn seen(&self, name: &str, part: &Part, instance: &str, image: &str) -> anyhow::Result<Option<Seen>> {
+        let found = match self.docker.inspect_container(name, None).await {
+            Err(error) if is(&error, 404) => return Ok(None),
+            other => other.with_context(|| format!("the container {name}"))?,
+        };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        let ours = labels.and_then(|labels| labels.get(INSTANCE)).is_some_and(|name| name == instance);
+        let running = found.state.as_ref().and_then(|state| state.running).unwrap_or(false);
+        // One of somebody else, or on another network, hands nothing over.
+        let running = running && ours && self.is_in_place(&found, part).await?;
+        let current = container::is_current(labels, part, image);
+        Ok(Some(Seen { running, current, restarts: found.restart_count.unwrap_or(0).max(0) as u64 }))
+    }
+
+    /// Whether a container is on the network where it should be: the host's, or the one of the container that it joins as that
+    /// is now. One with a network of its own is.
+    async fn is_in_place(&self, found: &ContainerInspectResponse, part: &Part) -> anyhow::Result<bool> {
+        let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
+        let Some(joined) = &part.joins else { return Ok(part.address.is_some() || mode == "host") };
+        let id = match self.docker.inspect_container(joined, None).await {
+            Err(error) if is(&error, 404) => return Ok(false),
+            other => other.with_context(|| format!("the container {joined}"))?.id,
+        };
+        Ok(mode.strip_prefix("container:").is_some_and(|mode| Some(mode) == id.as_deref()))
+    }
+
+    /// Removes what shares the network of a container that is to be made, since it would be left with one of no use; or what
+    /// has the ports that it is to have.
+    async fn make_way(&self, part: &Part) -> anyhow::Result<()> {
+        for name in part.joined_by.iter().flat_map(|name| [format!("{name}-next"), name.clone()]) {
+            self.remove(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether Docker starts a container again when it ends.
+    async fn restarts(&self, name: &str, always: bool) -> Result<(), Error> {
+        let policy = if always { RestartPolicyNameEnum::ALWAYS } else { RestartPolicyNameEnum::NO };
+        let policy = RestartPolicy { name: Some(policy), maximum_retry_count: None };
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
+        self.docker.update_container(name, body).await
     }
 
     /// Puts files into a container, readable by its own user alone.

@@ -3,6 +3,7 @@
 pub(crate) mod bridge;
 pub(crate) mod container;
 pub(crate) mod etcd;
+mod hand_over;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod members;

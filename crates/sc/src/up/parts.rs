@@ -84,8 +84,14 @@ pub(crate) struct Part {
     /// Files in the container: path and content.
     pub files: Vec<(String, Vec<u8>)>,
     pub ports: Vec<Port>,
-    /// Network and address of its own; none: the host's network.
+    /// Network and address of its own; none: the host's network, or that of another part.
     pub address: Option<(String, Ipv4Addr)>,
+    /// The part whose network it shares.
+    pub joins: Option<String>,
+    /// The part that has to be made anew with this one, since it shares the network.
+    pub joined_by: Option<String>,
+    /// A new one takes over the listening sockets of the one that runs.
+    pub hands_over: bool,
 }
 
 /// A port of this host that a part takes.
@@ -117,11 +123,20 @@ pub(crate) fn proxy_name(instance: &str) -> String {
     format!("{instance}-proxy")
 }
 
+/// The container that owns the proxy's network on a bridge, so that proxies can come and go in it.
+pub(crate) fn holder_name(instance: &str) -> String {
+    format!("{instance}-proxy-net")
+}
+
 /// All containers, in the order in which they are to be started.
 pub(crate) fn parts(wanted: &Wanted) -> Vec<Part> {
     let members = wanted.etcd.members().len();
     let mut parts: Vec<_> = (0..members).map(|n| etcd(wanted, n)).collect();
-    parts.extend([manager(wanted), proxy(wanted)]);
+    parts.push(manager(wanted));
+    let proxy = proxy(wanted);
+    parts.extend(wanted.bridge.as_ref().map(|bridge| holder(wanted, bridge, &proxy)));
+    let ports = if wanted.bridge.is_some() { Vec::new() } else { proxy.ports.clone() };
+    parts.push(Part { ports, ..proxy });
     parts
 }
 
@@ -190,7 +205,7 @@ fn manager(wanted: &Wanted) -> Part {
     arguments.extend(wanted.acme.iter().flat_map(Acme::arguments));
     let authorities = wanted.acme.iter().map(|acme| (ACME_CA.to_owned(), acme.ca.clone()));
     // The proxy first: what it cannot reach is not served.
-    arguments.extend(bridge.map(|_| format!("--attach={},{name}", proxy_name(&wanted.instance))));
+    arguments.extend(bridge.map(|_| format!("--attach={},{name}", holder_name(&wanted.instance))));
     Part {
         binds: vec![
             format!("{}:/var/run/docker.sock", wanted.docker_socket),
@@ -234,8 +249,24 @@ fn proxy(wanted: &Wanted) -> Part {
         drop_all: true,
         files: wanted.etcd.files(),
         ports: [http, admin].into_iter().chain(https).chain(tcp).collect(),
-        address: bridge.map(|bridge| (bridge.name.clone(), bridge.proxy())),
+        joins: bridge.map(|_| holder_name(&wanted.instance)),
+        hands_over: true,
         ..part(&proxy_name(&wanted.instance), "proxy", arguments)
+    }
+}
+
+/// Does nothing but hold the network in which the proxy listens, with the published ports: sockets that are handed from one
+/// container to the next are worth nothing in another network.
+fn holder(wanted: &Wanted, bridge: &Bridge, proxy: &Part) -> Part {
+    let wait = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done";
+    let arguments = ["/bin/sh", "-c", wait].map(str::to_owned);
+    Part {
+        volume: proxy.volume.clone(),
+        drop_all: true,
+        ports: proxy.ports.clone(),
+        address: Some((bridge.name.clone(), bridge.proxy())),
+        joined_by: Some(proxy.name.clone()),
+        ..part(&holder_name(&wanted.instance), "base", arguments.into())
     }
 }
 
@@ -251,6 +282,9 @@ fn part(name: &str, image: &str, arguments: Vec<String>) -> Part {
         files: Vec::new(),
         ports: Vec::new(),
         address: None,
+        joins: None,
+        joined_by: None,
+        hands_over: false,
     }
 }
 
@@ -311,10 +345,13 @@ pub(crate) mod tests {
         let parts = parts(&wanted);
         assert_eq!(parts[0].ports, [], "etcd is reached on the bridge");
         assert!(parts[1].arguments.contains(&"--listen=172.20.0.2:7700".to_owned()), "{parts:#?}");
-        assert!(parts[1].arguments.contains(&"--attach=sc-proxy,sc-manager".to_owned()), "{parts:#?}");
-        assert!(parts[2].arguments.contains(&"--etcd=http://172.20.0.4:2379".to_owned()), "{parts:#?}");
+        assert!(parts[1].arguments.contains(&"--attach=sc-proxy-net,sc-manager".to_owned()), "{parts:#?}");
         assert_eq!(parts[2].ports[0], Port { flag: "--http", host: wanted.http, inside: HTTP });
-        assert!(parts[2].cap_add.is_empty());
+        let (holder, proxy) = (&parts[2], &parts[3]);
+        assert_eq!((&*holder.name, holder.joined_by.as_deref()), ("sc-proxy-net", Some("sc-proxy")));
+        assert!(proxy.arguments.contains(&"--etcd=http://172.20.0.4:2379".to_owned()), "{parts:#?}");
+        assert_eq!((proxy.joins.as_deref(), &proxy.ports[..]), (Some("sc-proxy-net"), &[][..]));
+        assert!(proxy.cap_add.is_empty() && proxy.hands_over);
     }
 
     #[test]
@@ -327,9 +364,9 @@ pub(crate) mod tests {
         let proxy = &parts(&wanted)[2];
         assert_eq!((proxy.ports.len(), &proxy.cap_add[..]), (2, &["NET_BIND_SERVICE".to_owned()][..]), "{proxy:#?}");
         let bridge = Some(Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16));
-        let proxy = &parts(&Wanted { bridge, ..wanted })[2];
+        let holder = &parts(&Wanted { bridge, ..wanted })[2];
         let port = Port { flag: "", host: "0.0.0.0:5432".parse().unwrap(), inside: 5432 };
-        assert!(proxy.ports.len() == 4 && proxy.ports.contains(&port), "{proxy:#?}");
+        assert!(holder.ports.len() == 4 && holder.ports.contains(&port), "{holder:#?}");
     }
 
     #[test]
@@ -345,9 +382,10 @@ pub(crate) mod tests {
             (&["sc-keys:/keys:ro".to_owned(), "/pki:/certs:ro".to_owned()][..], &["NET_BIND_SERVICE".to_owned()][..])
         );
         let bridge = Some(Bridge::new("sc", Ipv4Addr::new(172, 20, 0, 0), 16));
-        let proxy = &parts(&Wanted { bridge, ..secure })[2];
+        let (holder, proxy) =
+            (&parts(&Wanted { bridge: bridge.clone(), ..secure.clone() })[2], &parts(&Wanted { bridge, ..secure })[3]);
         assert!(proxy.arguments.contains(&"--listen-tls=0.0.0.0:8443".to_owned()), "{proxy:#?}");
-        assert!(proxy.ports.contains(&Port { flag: "--https", host, inside: HTTPS }) && proxy.cap_add.is_empty());
+        assert!(holder.ports.contains(&Port { flag: "--https", host, inside: HTTPS }) && proxy.cap_add.is_empty());
     }
 
     #[test]
