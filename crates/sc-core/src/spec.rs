@@ -5,6 +5,7 @@
 
 mod bounds;
 mod clients;
+mod compress;
 mod protocol;
 mod redirect;
 mod tcp;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 pub use bounds::Bounds;
 pub use clients::{ClientKey, Rate, Sticky};
+pub use compress::{Coding, Compress};
 pub use protocol::{BackendTls, Protocol, Verify};
 pub use redirect::Redirect;
 use serde::{Deserialize, Serialize};
@@ -271,6 +273,9 @@ pub struct Traffic {
     /// Where its hosts have their certificates from; none: from those that somebody added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Which answers the proxy compresses; none: it touches no answer's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
 }
 
 /// How a backend is chosen for a request.
@@ -324,6 +329,7 @@ impl Default for Traffic {
             bounds: Bounds::default(),
             tcp: TcpSpec::default(),
             certificate: None,
+            compress: None,
         }
     }
 }

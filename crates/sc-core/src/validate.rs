@@ -5,7 +5,7 @@ mod scale;
 use crate::{
     records::key,
     rules,
-    spec::{AppSpec, FileSpec, Probe, Rate, RouteSpec, ScaleSpec, Source, Traffic, Verify},
+    spec::{AppSpec, Compress, FileSpec, Probe, Rate, RouteSpec, ScaleSpec, Source, Traffic, Verify},
 };
 
 /// One thing that is wrong.
@@ -264,36 +264,23 @@ fn security(spec: &AppSpec, found: &mut Found) {
 
 fn times(spec: &AppSpec, found: &mut Found) {
     let (health, traffic) = (&spec.health, &spec.traffic);
-    let times = [
-        ("health.interval", health.interval_ms, 100),
-        ("health.timeout", health.timeout_ms, 1),
-        ("health.start", health.start_ms, 100),
-        ("drain.timeout", spec.drain.timeout_ms, 0),
-        ("drain.grace", spec.drain.grace_ms, 0),
-        ("deploy.timeout", spec.deploy.timeout_ms, 100),
-        ("deploy.settle", spec.deploy.settle_ms, 0),
-        ("traffic.queue_timeout", traffic.queue_timeout_ms, 0),
-        ("traffic.connect_timeout", traffic.connect_timeout_ms, 1),
-        ("traffic.response_timeout", traffic.response_timeout_ms, 1),
-        ("traffic.slow_start", traffic.slow_start_ms, 0),
-        ("traffic.tcp.idle_timeout", traffic.tcp.idle_timeout_ms, 1_000),
-    ];
-    for (field, ms, least) in times {
-        if ms < least || ms > LONGEST_MS {
-            found.add(field, &format!("give a duration from {least}ms to a year"));
-        }
-    }
+    spans(
+        found,
+        &[
+            ("health.interval", health.interval_ms, 100),
+            ("health.timeout", health.timeout_ms, 1),
+            ("health.start", health.start_ms, 100),
+            ("drain.timeout", spec.drain.timeout_ms, 0),
+            ("drain.grace", spec.drain.grace_ms, 0),
+            ("deploy.timeout", spec.deploy.timeout_ms, 100),
+            ("deploy.settle", spec.deploy.settle_ms, 0),
+        ],
+    );
     if traffic.tcp != Default::default() && spec.routes.iter().all(|route| route.tcp.is_none()) {
         found.add("traffic.tcp", "it is for TCP routes, and the app has none; give `tcp = PORT` in a route");
     }
     if spec.deploy.surge == 0 || spec.deploy.surge > 1000 {
         found.add("deploy.surge", "a rollout needs room for one more replica; give 1 or more");
-    }
-    if traffic.max_in_flight == Some(0) {
-        found.add("traffic.max_in_flight", "0 would let no request through; leave it out for no limit");
-    }
-    if traffic.queue_max > 1 << 20 {
-        found.add("traffic.queue_max", "at most 1048576 requests may wait");
     }
 }
 
@@ -316,12 +303,40 @@ fn certificate(spec: &AppSpec, found: &mut Found) {
     }
 }
 
+/// Each time with its least, in milliseconds.
+fn spans(found: &mut Found, times: &[(&str, u64, u64)]) {
+    for (field, ms, least) in times {
+        if ms < least || *ms > LONGEST_MS {
+            found.add(field, &format!("give a duration from {least}ms to a year"));
+        }
+    }
+}
+
 fn terms(traffic: &Traffic, found: &mut Found) {
+    spans(
+        found,
+        &[
+            ("traffic.queue_timeout", traffic.queue_timeout_ms, 0),
+            ("traffic.connect_timeout", traffic.connect_timeout_ms, 1),
+            ("traffic.response_timeout", traffic.response_timeout_ms, 1),
+            ("traffic.slow_start", traffic.slow_start_ms, 0),
+            ("traffic.tcp.idle_timeout", traffic.tcp.idle_timeout_ms, 1_000),
+        ],
+    );
+    if traffic.max_in_flight == Some(0) {
+        found.add("traffic.max_in_flight", "0 would let no request through; leave it out for no limit");
+    }
+    if traffic.queue_max > 1 << 20 {
+        found.add("traffic.queue_max", "at most 1048576 requests may wait");
+    }
     for (key, what) in traffic.bounds.faults() {
         found.add(&format!("traffic.{key}"), what);
     }
     for (key, what) in traffic.rate.iter().flat_map(Rate::faults) {
         found.add(&format!("traffic.rate.{key}"), &what);
+    }
+    for (key, what) in traffic.compress.iter().flat_map(Compress::faults) {
+        found.add(&format!("traffic.compress.{key}"), &what);
     }
     let Some(sticky) = &traffic.sticky else { return };
     if let Some(what) = sticky.name_fault() {

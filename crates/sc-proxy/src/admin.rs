@@ -5,12 +5,16 @@
 //! | `GET /stats` | lines of JSON [`sc_core::stats::Frame`], without end |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /routes` | the routes in force, with each backend's live state |
+//! | `GET /config` | flags, limits and timeouts in force, the revision of the routes, the names of the certificates; no secrets |
+//! | `GET /log`, `PUT /log` | what is logged, as `info` or `info,sc_proxy::worker=debug` |
 //! | `POST /backends/REPLICA/drain?seconds=N` | gives the backend no new request for so long; without `seconds` until it is undone |
 //! | `POST /backends/REPLICA/undrain` | undoes that |
 //! | `GET /healthz` | 200 |
 //! | `GET /readyz` | 200 when it has routes and is not stopping, else 503 |
 
 mod drain;
+mod log;
+pub(crate) mod settings;
 
 use std::{
     convert::Infallible,
@@ -31,6 +35,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+pub use log::LogFilter;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -103,9 +108,15 @@ impl Listener {
 }
 
 async fn connection(control: Rc<Control>, stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
-    let service = service_fn(|request| {
-        let response = answer(&control, &request);
-        async move { Ok::<_, Infallible>(response) }
+    let service = service_fn(|request: Request<Incoming>| {
+        let control = control.clone();
+        async move {
+            let is_log = request.uri().path() == "/log" && [Method::GET, Method::PUT].contains(request.method());
+            Ok::<_, Infallible>(match is_log {
+                true => log::answer(control.settings.log.clone(), request).await,
+                false => answer(&control, &request),
+            })
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
@@ -118,7 +129,7 @@ fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> 
         return drain::answer(control, request);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here\n");
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here, and PUT /log\n");
     }
     match request.uri().path() {
         "/stats" => stats(control),
@@ -127,10 +138,11 @@ fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> 
             respond(StatusCode::OK, "text/plain; version=0.0.4", text)
         }
         "/routes" => respond(StatusCode::OK, "application/json", format!("{:#}\n", routes(control))),
+        "/config" => respond(StatusCode::OK, "application/json", format!("{:#}\n", settings::now(control))),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if control.is_ready() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "no routes yet, or stopping\n"),
-        _ => text(StatusCode::NOT_FOUND, "try /stats, /metrics, /routes, /healthz or /readyz\n"),
+        _ => text(StatusCode::NOT_FOUND, "try /stats, /metrics, /routes, /config, /log, /healthz or /readyz\n"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use sc_core::routes::AppRoutes;
 use sc_store::Store;
 
-use crate::{access::AccessLog, tls::TlsConfig};
+use crate::{access::AccessLog, admin::LogFilter, tls::TlsConfig};
 
 /// Everything a proxy needs to start.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct Config {
     pub http1: Http1,
     /// A line for each request; none: no log.
     pub access_log: Option<AccessLog>,
+    /// What this process logs, to be read and set by the admin API; none: that is not the proxy's to say.
+    pub log: Option<LogFilter>,
 }
 
 impl Config {
@@ -73,6 +75,7 @@ impl Config {
             grace: Duration::from_secs(30),
             http1: Http1::default(),
             access_log: None,
+            log: None,
         }
     }
 }
@@ -168,6 +171,14 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Client connections in all; further ones wait in the listen queue.
     pub connections: usize,
+    /// Client connections of one address (of IPv6: a /64); further ones are closed at once. None: half of `connections`, so
+    /// that nobody shuts out all others. Peers that speak for others are exempt: trusted ones, and those of PROXY headers, whose
+    /// clients are counted instead.
+    pub connections_per_address: Option<usize>,
+    /// Bytes of a request's target; a longer one gets 414.
+    pub uri_bytes: usize,
+    /// Requests at once on one HTTP/2 connection of a client.
+    pub h2_streams: u32,
 }
 
 impl Default for Limits {
@@ -182,7 +193,17 @@ impl Default for Limits {
             upstream_ping: Duration::from_secs(5 * 60 + 1),
             replay_bytes: 64 * 1024,
             connections: 65_536,
+            connections_per_address: None,
+            uri_bytes: 16 * 1024,
+            h2_streams: 128,
         }
+    }
+}
+
+impl Limits {
+    /// Client connections of one address.
+    pub fn per_address(&self) -> usize {
+        self.connections_per_address.unwrap_or(self.connections.div_ceil(2))
     }
 }
 

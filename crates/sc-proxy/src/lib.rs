@@ -19,8 +19,10 @@
 //! The library is what `sc demo` and the tests use: [`start()`] gives a [`Running`] proxy.
 
 pub mod access;
+pub mod addresses;
 pub mod admin;
 pub mod balance;
+pub mod compress;
 pub mod config;
 pub mod control;
 pub mod counters;
@@ -42,6 +44,7 @@ pub mod upgrade;
 pub mod worker;
 
 pub use access::AccessLog;
+pub use admin::LogFilter;
 pub use config::{Admin, Cidr, Config, Http1, Limits, Source};
 pub use start::{Running, StartError, start};
 pub use tls::{TlsConfig, TlsError};

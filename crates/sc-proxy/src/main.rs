@@ -10,19 +10,20 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
 use sc_proxy::{
-    AccessLog, Admin, Cidr, Config, Http1, Running, Source, TlsConfig,
+    AccessLog, Admin, Cidr, Config, Http1, Limits, LogFilter, Running, Source, TlsConfig,
     access::{Format, Target},
     upgrade::{self, Successor, Upgrades, service},
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Balances HTTP requests over the replicas of many apps; its routes change with no reload.
 ///
-/// Routes come from one of three sources: a file, etcd, or the manager. The admin API has /stats, /metrics, /routes, /healthz and
-/// /readyz. SIGTERM or SIGINT: stop accepting, finish what runs, exit 0; a second one: exit at once. SIGUSR2: start the program
+/// Routes come from one of three sources: a file, etcd, or the manager. The admin API has /stats, /metrics, /routes, /config, /log,
+/// /healthz and /readyz. SIGTERM or SIGINT: stop accepting, finish what runs, exit 0; a second one: exit at once. SIGUSR2: start the program
 /// anew; the new process takes over the listening sockets, this one finishes what runs.
 #[derive(Parser)]
 #[command(name = "sc-proxy", version)]
@@ -78,10 +79,49 @@ struct Cli {
     #[arg(long, env = "SC_HTTP1", default_value = "fast", value_name = "PATH")]
     http1: Http1,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     access: AccessArgs,
     /// What to log: error, warn, info, debug, trace, or by module as in `sc_proxy=debug`
     #[arg(long, env = "SC_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
+}
+
+/// Bounds that hold before a request's app is known. Those of one app are in its `traffic`.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Client connections in all; further ones wait [default: 65536, or what the open-files limit leaves room for]
+    #[arg(long, env = "SC_MAX_CONNECTIONS", value_parser = at_least_one, value_name = "N")]
+    max_connections: Option<usize>,
+    /// Client connections of one address (IPv6: a /64); further ones are closed. --trust'ed peers are exempt; behind a PROXY header
+    /// its client counts [default: half of all]
+    #[arg(long, env = "SC_MAX_CONNECTIONS_PER_ADDRESS", value_parser = at_least_one, value_name = "N")]
+    max_connections_per_address: Option<usize>,
+    /// Requests at once on one HTTP/2 connection
+    #[arg(long, env = "SC_MAX_STREAMS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    max_streams: u32,
+    /// Bytes of a request's head; a longer one gets 431
+    #[arg(long, env = "SC_MAX_HEAD", default_value = "64KiB", value_parser = head_size, value_name = "SIZE")]
+    max_head: usize,
+    /// Fields of a request's head; more get 431
+    #[arg(long, env = "SC_MAX_HEAD_FIELDS", default_value_t = 100, value_parser = fields, value_name = "N")]
+    max_head_fields: usize,
+    /// Bytes of a request's target (path and query); a longer one gets 414
+    #[arg(long, env = "SC_MAX_URI", default_value = "16KiB", value_parser = uri_size, value_name = "SIZE")]
+    max_uri: usize,
+    /// Time for a request's head, from its first byte
+    #[arg(long, env = "SC_HEAD_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    head_timeout: Duration,
+    /// Time that a client's connection may be idle, or take nothing of an answer
+    #[arg(long, env = "SC_IDLE_TIMEOUT", default_value = "65s", value_parser = duration, value_name = "TIME")]
+    idle_timeout: Duration,
+    /// Time that a connection to a replica may be idle and still be used
+    #[arg(long, env = "SC_UPSTREAM_IDLE_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    upstream_idle_timeout: Duration,
+    /// Idle connections kept per replica and thread
+    #[arg(long, env = "SC_UPSTREAM_IDLE_CONNECTIONS", default_value_t = 256, value_name = "N")]
+    upstream_idle_connections: usize,
 }
 
 #[derive(Args)]
@@ -135,6 +175,37 @@ struct SourceArgs {
     store_prefix: String,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("{text:?} is no number from 1 on"))
+}
+
+fn fields(text: &str) -> Result<usize, String> {
+    let fields = text.parse().ok().filter(|n| (1..=1_000).contains(n));
+    fields.ok_or_else(|| format!("{text:?} is no number from 1 to 1000"))
+}
+
+fn size_within(text: &str, least: u64, most: u64) -> Result<usize, String> {
+    let bytes = sc_core::units::parse_size(text).map_err(|error| error.to_string())?;
+    let fine = (least..=most).contains(&bytes);
+    fine.then_some(bytes as usize).ok_or_else(|| format!("give {least} to {most} bytes, like 16KiB"))
+}
+
+fn head_size(text: &str) -> Result<usize, String> {
+    size_within(text, 1024, 1 << 20)
+}
+
+/// hyper takes no longer one than 64 KiB − 2.
+fn uri_size(text: &str) -> Result<usize, String> {
+    size_within(text, 128, 65_534)
+}
+
+/// From a millisecond to a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = sc_core::units::parse_duration(text).map_err(|error| error.to_string())?;
+    let fine = (1..=86_400_000).contains(&ms);
+    fine.then_some(Duration::from_millis(ms)).ok_or_else(|| "give 1ms to 24h".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.strip_suffix('s').unwrap_or(text);
     digits.parse().map(Duration::from_secs).map_err(|_| format!("{text:?} is no number of seconds, like 30s"))
@@ -157,20 +228,39 @@ fn span(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
         eprintln!("sc-proxy: --log {:?}: {error}; logging at `info`", cli.log);
-        tracing_subscriber::EnvFilter::new("info")
+        EnvFilter::new("info")
     });
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     raise_descriptor_limit();
-    match run(cli) {
+    match run(cli, log_filter(handle)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sc-proxy: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The log's filter, for the admin API.
+fn log_filter(handle: reload::Handle<EnvFilter, Registry>) -> LogFilter {
+    let setter = handle.clone();
+    let get = move || handle.with_current(ToString::to_string).unwrap_or_default();
+    let set = move |text: &str| {
+        let levels = ["error", "warn", "info", "debug", "trace", "off"];
+        // A bare word would be taken for a module whose every line is wanted.
+        let bare = |part: &&str| !part.contains('=') && !levels.contains(&&*part.to_ascii_lowercase());
+        if let Some(odd) = text.split(',').map(str::trim).find(bare) {
+            return Err(format!("{odd:?} is no level: write {}, or by module as in sc_proxy=debug", levels.join(", ")));
+        }
+        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        setter.reload(filter).map_err(|error| error.to_string())
+    };
+    LogFilter::new(get, set)
 }
 
 /// Descriptors for all but connections.
@@ -194,12 +284,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli, log: LogFilter) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let socket = cli.upgrade_socket();
-        let config = cli.config()?;
+        let mut config = cli.config()?;
+        config.log = Some(log);
         let (mut running, upgrades) = match socket {
             Some(socket) => {
                 let (running, upgrades) = upgrade::start_or_take_over(config, &socket).await?;
@@ -287,10 +378,23 @@ impl Cli {
         config.relays = self.proxy_protocol;
         config.tcp_listen = self.tcp_listen;
         config.grace = self.grace;
-        config.limits.connections = room_for_connections(config.limits.connections);
+        self.limits.set(&mut config.limits);
         config.http1 = self.http1;
         config.access_log = self.access.config();
         Ok(config)
+    }
+}
+
+impl LimitArgs {
+    fn set(self, limits: &mut Limits) {
+        limits.connections = room_for_connections(self.max_connections.unwrap_or(limits.connections));
+        limits.connections_per_address = self.max_connections_per_address;
+        limits.h2_streams = self.max_streams;
+        (limits.head_bytes, limits.head_fields) = (self.max_head, self.max_head_fields);
+        limits.uri_bytes = self.max_uri;
+        (limits.head_timeout, limits.idle_timeout) = (self.head_timeout, self.idle_timeout);
+        limits.upstream_idle = self.upstream_idle_timeout;
+        limits.upstream_idle_max = self.upstream_idle_connections;
     }
 }
 

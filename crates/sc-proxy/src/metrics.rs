@@ -29,6 +29,10 @@ struct Sums {
     retries: u64,
     rejected: u64,
     limited: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    queue: stats::Histogram,
+    upstream: stats::Histogram,
     held: u64,
     streams: u64,
     connects: u64,
@@ -60,8 +64,17 @@ fn sums(state: &State) -> BTreeMap<String, Sums> {
         sums.retries += stats.retries;
         sums.rejected += stats.rejected;
         sums.limited += totals.limited;
+        sums.bytes_in += totals.bytes_in;
+        sums.bytes_out += totals.bytes_out;
+        sums.queue.merge(&totals.queue);
         sums.held += stats.held;
         sums.streams += stats.streams;
+        if let Some(past) = state.registry().past(&live.id) {
+            sums.connects += past.connects;
+            sums.connect_errors += past.connect_errors;
+            sums.ejections += past.ejections;
+            sums.upstream.merge(&past.latency);
+        }
         names.insert(live.id.clone(), name);
     }
     for backend in state.registry().backends() {
@@ -72,6 +85,7 @@ fn sums(state: &State) -> BTreeMap<String, Sums> {
         sums.in_flight += stats.in_flight;
         sums.ejected += u64::from(stats.ejected);
         sums.ejections += backend.ejections();
+        sums.upstream.merge(&stats.latency);
     }
     apps
 }
@@ -87,7 +101,26 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
     let lines = |count: &std::sync::atomic::AtomicU64| [(vec![], count.load(Relaxed))];
     let families = vec![
         counter("sc_proxy_requests_total", "Requests answered, by class of the answer.", requests),
-        durations(apps),
+        histograms(
+            "sc_proxy_request_duration_seconds",
+            "Time from a request's head to the head of its answer, waiting and retries included.",
+            apps,
+            |sums| &sums.duration,
+        ),
+        histograms(
+            "sc_proxy_queue_duration_seconds",
+            "Time that requests waited for a backend, of those that had to.",
+            apps,
+            |sums| &sums.queue,
+        ),
+        histograms(
+            "sc_proxy_upstream_duration_seconds",
+            "Time from sending a request to a backend to the head of its answer.",
+            apps,
+            |sums| &sums.upstream,
+        ),
+        counter("sc_proxy_request_bytes_total", "Bytes of requests' bodies, and of streams.", each(|s| s.bytes_in)),
+        counter("sc_proxy_response_bytes_total", "Bytes of answers' bodies, and of streams.", each(|s| s.bytes_out)),
         counter("sc_proxy_upstream_connects_total", "Connections made to backends.", each(|s| s.connects)),
         counter("sc_proxy_upstream_connect_errors_total", "Connections that failed.", each(|s| s.connect_errors)),
         counter("sc_proxy_retries_total", "Attempts beyond the first.", each(|s| s.retries)),
@@ -103,6 +136,11 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
         gauge("sc_proxy_ejected_backends", "Backends passed over because of failures.", each(|s| s.ejected)),
         counter("sc_proxy_ejections_total", "Ejections of backends after failures.", each(|s| s.ejections)),
         gauge("sc_proxy_open_connections", "Client connections and streams open.", [(vec![], connections)]),
+        counter(
+            "sc_proxy_refused_connections_total",
+            "Connections closed at once: their address had as many as it may.",
+            [(vec![], shared.turned_away.load(Relaxed))],
+        ),
         counter("sc_proxy_unrouted_requests_total", "Requests that belong to no app.", [(vec![], unrouted)]),
         counter("sc_proxy_source_errors_total", "Routes read and refused.", [(vec![], source.errors)]),
         gauge(
@@ -168,14 +206,18 @@ fn gauge<'a>(name: &str, help: &str, values: impl IntoIterator<Item = (Labels<'a
     family(name, help, MetricType::GAUGE, values.into_iter().map(metric).collect())
 }
 
-fn durations(apps: &BTreeMap<String, Sums>) -> MetricFamily {
+fn histograms(
+    name: &str,
+    help: &str,
+    apps: &BTreeMap<String, Sums>,
+    of: fn(&Sums) -> &stats::Histogram,
+) -> MetricFamily {
     let metric = |(app, sums): (&String, &Sums)| {
         let mut metric = labelled(vec![("app", app)]);
-        metric.set_histogram(histogram(&sums.duration));
+        metric.set_histogram(histogram(of(sums)));
         metric
     };
-    let help = "Time from a request's head to the head of its answer, waiting and retries included.";
-    family("sc_proxy_request_duration_seconds", help, MetricType::HISTOGRAM, apps.iter().map(metric).collect())
+    family(name, help, MetricType::HISTOGRAM, apps.iter().map(metric).collect())
 }
 
 fn histogram(durations: &stats::Histogram) -> Histogram {

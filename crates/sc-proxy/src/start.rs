@@ -193,6 +193,10 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
     let all: Vec<_> = listen.iter().chain(&listen_tls).copied().collect();
     let record = record(&stats, &boot, &all);
     let shelf = tls.as_ref().map(|tls| tls.shelf.clone());
+    let mut fixed = admin::settings::of(&config, threads);
+    (fixed["id"], fixed["boot"]) = (id.as_str().into(), boot.as_str().into());
+    (fixed["listen"], fixed["listen_tls"]) = (serde_json::json!(listen), serde_json::json!(listen_tls));
+    let settings = control::Settings { fixed, log: config.log.clone(), certs: shelf.clone() };
     let (tls, folder) = tls.map(|tls| (tls.config, tls.folder)).unzip();
     let mut running = Running {
         listen,
@@ -226,6 +230,7 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         admin,
         published,
         phase: running.phase.clone(),
+        settings,
         stop: stopped,
     };
     running.control = Some((stop, spawn("sc-proxy-control", move || control::run(parts))?));

@@ -10,9 +10,9 @@ use crate::{
     names::Name,
     rules::{FieldRules, Rules},
     spec::{
-        AppSpec, BackendTls, Balance, Bounds, Certificate, ClientKey, DeploySpec, DrainSpec, HealthSpec, Probe,
-        Protocol, ProxyProtocol, Rate, Redirect, Resources, RouteSpec, ScaleSpec, Security, Source, Sticky, TcpSpec,
-        Traffic, Verify,
+        AppSpec, BackendTls, Balance, Bounds, Certificate, ClientKey, Coding, Compress, DeploySpec, DrainSpec,
+        HealthSpec, Probe, Protocol, ProxyProtocol, Rate, Redirect, Resources, RouteSpec, ScaleSpec, Security, Source,
+        Sticky, TcpSpec, Traffic, Verify,
     },
     units::{parse_duration, parse_size},
     validate::{Invalid, validate},
@@ -231,6 +231,7 @@ fn traffic(table: &Reader<'_>) -> Traffic {
         bounds: bounds(table),
         rate: table.table("rate").and_then(|t| finish(t, rate)),
         tcp: table.table("tcp").map(|t| finish(t, tcp)).unwrap_or_default(),
+        compress: compress(table),
         certificate: table.parsed("certificate", certificate),
     }
 }
@@ -240,6 +241,27 @@ fn certificate(name: &str) -> Result<Certificate, &'static str> {
         "acme" => Ok(Certificate::Acme),
         _ => Err("write \"acme\"; leave it out to serve certificates that were added"),
     }
+}
+
+/// `compress = true`, or a table.
+fn compress(table: &Reader<'_>) -> Option<Compress> {
+    if !table.is_table("compress") {
+        return table.flag("compress").filter(|compress| *compress).map(|_| Compress::default());
+    }
+    let default = Compress::default();
+    let codings = |table: &Reader<'_>| {
+        let named = table.texts("codings")?.iter().map(|name| Coding::named(name)).collect::<Option<Vec<_>>>();
+        if named.is_none() {
+            table.error("codings", "write \"zstd\", \"br\" and \"gzip\", the preferred one first");
+        }
+        named
+    };
+    let read = |table: &Reader<'_>| Compress {
+        types: table.texts("types").unwrap_or_default(),
+        min_size: table.parsed("min_size", parse_size).unwrap_or(default.min_size),
+        codings: codings(table).unwrap_or(default.codings),
+    };
+    table.table("compress").map(|table| finish(table, read))
 }
 
 fn tcp(table: &Reader<'_>) -> TcpSpec {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    spec::{Bounds, ClientKey, Probe, Rate, Redirect, Source, Sticky, Traffic, Verify},
+    spec::{Bounds, ClientKey, Coding, Compress, Probe, Rate, Redirect, Source, Sticky, Traffic, Verify},
     warm::WarmSpec,
 };
 
@@ -365,6 +365,28 @@ fn bounds_of_requests() {
         ("max_body = \"5000TB\"", "at most 1024TiB"),
         ("total_timeout = \"0s\"", "from 1ms"),
         ("idle_timeout = \"500d\"", "to a year"),
+    ] {
+        let error = errors(&app(text));
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_is_compressed() {
+    let app = |traffic: &str| format!("[app.a]\nimage = \"x\"\nport = 1\n[app.a.traffic]\n{traffic}\n");
+    let read = |text: &str| parse(&app(text)).unwrap()[0].spec.traffic.compress.clone();
+    assert_eq!((read(""), read("compress = false")), (None, None));
+    assert_eq!(read("compress = true"), Some(Compress::default()));
+    let full = read("compress = { types = [\"text/*\"], min_size = \"2KiB\", codings = [\"gzip\", \"br\"] }").unwrap();
+    let want = Compress { types: vec!["text/*".into()], min_size: 2048, codings: vec![Coding::Gzip, Coding::Br] };
+    assert_eq!(full, want);
+    assert_eq!(serde_json::from_str::<Compress>(&serde_json::to_string(&full).unwrap()).unwrap(), want);
+    for (text, what) in [
+        ("compress = 1", "true or false"),
+        ("compress = { types = [\"html\"] }", "no media type"),
+        ("compress = { codings = [\"lzma\"] }", "\"zstd\", \"br\" and \"gzip\""),
+        ("compress = { codings = [\"br\", \"br\"] }", "at most once"),
+        ("compress = { min_size = \"2TiB\" }", "at most 1GiB"),
     ] {
         let error = errors(&app(text));
         assert!(error.contains(what), "{text}: {error}");

@@ -91,8 +91,8 @@ fn the_openapi_document_has_every_field_of_an_app() {
         rules::Rules,
         scaling::ObjectiveSpec,
         spec::{
-            Balance, Bounds, ClientKey, Protocol, ProxyProtocol, Rate, Redirect, RouteSpec, ScaleSpec, Sticky, TcpSpec,
-            Traffic, Verify,
+            Balance, Bounds, ClientKey, Compress, Protocol, ProxyProtocol, Rate, Redirect, RouteSpec, ScaleSpec,
+            Sticky, TcpSpec, Traffic, Verify,
         },
         warm::WarmSpec,
     };
@@ -107,6 +107,8 @@ fn the_openapi_document_has_every_field_of_an_app() {
     traffic.bounds = bounds;
     traffic.tcp = TcpSpec { idle_timeout_ms: 1, proxy_protocol: Some(ProxyProtocol::V1) };
     traffic.certificate = Some(sc_core::certs::Certificate::Acme);
+    let compress = Compress { types: vec!["text/*".to_owned()], ..Compress::default() };
+    traffic.compress = Some(compress.clone());
     (traffic.sticky, traffic.rate) = (Some(sticky.clone()), Some(rate.clone()));
     let policy = serde_json::from_value(serde_json::json!({ "metric": "fixed", "replicas": 1 })).unwrap();
     let scale = ScaleSpec {
@@ -131,6 +133,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
         ("Redirect", json(&redirect)),
         ("RouteSpec", json(&RouteSpec { redirect: Some(redirect), ..RouteSpec::of_port(1) })),
         ("Rate", json(&rate)),
+        ("Compress", json(&compress)),
         ("TcpSpec", json(&traffic.tcp)),
         ("Bounds", json(&bounds)),
         ("ScaleSpec", json(&scale)),

@@ -63,7 +63,18 @@ pub(crate) struct Parts {
     pub(crate) admin: admin::Socket,
     pub(crate) published: Published,
     pub(crate) phase: Arc<watch::Sender<Phase>>,
+    pub(crate) settings: Settings,
     pub(crate) stop: oneshot::Receiver<()>,
+}
+
+/// What the proxy goes by, for whoever asks.
+pub(crate) struct Settings {
+    /// What is fixed from the start.
+    pub(crate) fixed: serde_json::Value,
+    /// What is logged, if that is the proxy's to say.
+    pub(crate) log: Option<admin::LogFilter>,
+    /// The certificates in force, if TLS is served.
+    pub(crate) certs: Option<Arc<Shelf>>,
 }
 
 /// Whose the admin socket and the data folder are, in an upgrade. Without one they are this process's from its start.
@@ -92,6 +103,7 @@ pub(crate) struct Control {
     frame_now: tokio::sync::Notify,
     /// A table or the way of probing has changed.
     pub(crate) published: tokio::sync::Notify,
+    pub(crate) settings: Settings,
 }
 
 /// Runs the control thread until it is told to stop.
@@ -110,6 +122,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             frames: broadcast::channel(FRAMES).0,
             frame_now: tokio::sync::Notify::new(),
             published: tokio::sync::Notify::new(),
+            settings: parts.settings,
         });
         let (saves, registered) = (watch::channel(()), watch::channel(false));
         let cert_saves = watch::channel(());

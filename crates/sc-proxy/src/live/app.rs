@@ -20,6 +20,7 @@ use crate::{
         health::{self, Standing},
         pick::{Candidate, die_of_turn, draw, median, pick, pick_in_turn, pick_least, warming},
     },
+    compress::Compressor,
     counters::{Block, Buckets},
     rate::Limiter,
     rules::Rules,
@@ -41,7 +42,10 @@ impl Slot {
     pub const ANSWERS: usize = 6;
     /// Requests beyond what their client may send; not among the arrivals.
     pub const LIMITED: usize = 11;
-    pub const COUNT: usize = 12;
+    /// Bytes of the bodies, as they passed between clients and the proxy; those of streams when they end.
+    pub const BYTES_IN: usize = 12;
+    pub const BYTES_OUT: usize = 13;
+    pub const COUNT: usize = 14;
 }
 
 /// An app in one table.
@@ -68,6 +72,8 @@ pub struct App {
     pub sticky: Option<Arc<Sticky>>,
     /// How many requests a client may send; none: any number.
     pub limiter: Option<Arc<Limiter>>,
+    /// Which of its answers are compressed; none: none.
+    pub compress: Option<Arc<Compressor>>,
     /// How its members are spoken to.
     pub hop: Hop,
     /// How one of them is chosen.
@@ -362,6 +368,12 @@ pub struct AppTotals {
     pub answers: [u64; 5],
     /// Requests beyond what their client may send.
     pub limited: u64,
+    /// Bytes of the clients' bodies.
+    pub bytes_in: u64,
+    /// Bytes of the answers' bodies, as the clients got them.
+    pub bytes_out: u64,
+    /// How long those requests waited for a backend that had to.
+    pub queue: Histogram,
     /// Time from a request's head to the head of its answer.
     pub duration: Histogram,
 }
@@ -380,6 +392,14 @@ impl AppLive {
     /// Adds one to a counter of a thread.
     pub fn count(&self, thread: usize, slot: usize) {
         self.shard(thread).counts.write(|w| w.add(slot, 1));
+    }
+
+    /// Adds the bytes of two bodies to a thread's counters: a client's and its answer's.
+    pub fn count_bytes(&self, thread: usize, bytes_in: u64, bytes_out: u64) {
+        self.shard(thread).counts.write(|w| {
+            w.add(Slot::BYTES_IN, bytes_in);
+            w.add(Slot::BYTES_OUT, bytes_out);
+        });
     }
 
     /// A place became free or the table changed: the first that waits looks again.
@@ -423,6 +443,9 @@ impl AppLive {
             let counts = shard.counts.read();
             totals.answers.iter_mut().zip(&counts[Slot::ANSWERS..]).for_each(|(sum, n)| *sum += n);
             totals.limited += counts[Slot::LIMITED];
+            totals.bytes_in += counts[Slot::BYTES_IN];
+            totals.bytes_out += counts[Slot::BYTES_OUT];
+            shard.queue.add_to(&mut totals.queue);
             shard.duration.add_to(&mut totals.duration);
         }
         totals

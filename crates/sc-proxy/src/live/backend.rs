@@ -239,6 +239,11 @@ impl Backend {
         self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.counts.read()[Slot::CONNECTS]).sum()
     }
 
+    /// Connections to it that failed.
+    pub fn connect_errors(&self) -> u64 {
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.counts.read()[Slot::CONNECT_ERRORS]).sum()
+    }
+
     /// Its latency, merged into `sum`.
     pub fn add_latency(&self, sum: &mut Histogram) {
         self.shards.iter().filter_map(OnceLock::get).for_each(|shard| shard.latency.add_to(sum));

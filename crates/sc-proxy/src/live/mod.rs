@@ -12,7 +12,7 @@ pub use app::{App, AppLive, AppTotals, Ask, Choice, Member, Picking, Slot as App
 pub use backend::{Backend, Slot as BackendSlot, class_of};
 pub use hop::Hop;
 pub use queue::Ticket;
-pub use registry::Registry;
+pub use registry::{Past, Registry};
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use std::{
 use arc_swap::ArcSwap;
 use sc_core::AppId;
 
-use crate::{ports::Ports, table::RouteTable};
+use crate::{addresses::Addresses, ports::Ports, table::RouteTable};
 
 /// Everything a request needs to find its way, swapped whole.
 #[derive(Debug, Default)]
@@ -65,6 +65,10 @@ pub struct Shared {
     pub has_table: AtomicBool,
     /// Requests that belong to no app.
     pub unrouted: Vec<Padded<AtomicU64>>,
+    /// The clients' connections by address.
+    pub addresses: Addresses,
+    /// Connections that were closed: their address had as many as it may.
+    pub turned_away: AtomicU64,
     /// The ports of TCP routes.
     pub ports: Ports,
     /// What became of the access log's lines.
@@ -92,6 +96,8 @@ impl Shared {
             applied: tokio::sync::Notify::new(),
             has_table: AtomicBool::new(false),
             unrouted: zeros(),
+            addresses: Addresses::default(),
+            turned_away: AtomicU64::new(0),
             ports: Ports::new(threads),
             access: Default::default(),
             challenges: Default::default(),

@@ -11,10 +11,12 @@ use sc_core::{
     AppId, ReplicaId,
     routes::AppRoutes,
     spec::{Protocol, Traffic},
+    stats::Histogram,
 };
 
 use super::{App, AppLive, Backend, Hop, Member, Picking, Table, Version};
 use crate::{
+    compress::Compressor,
     rate::Limiter,
     rules::Rules,
     sticky::Sticky,
@@ -33,6 +35,30 @@ pub struct Registry {
     generation: u64,
     apps: BTreeMap<AppId, Known<AppLive>>,
     backends: HashMap<(ReplicaId, SocketAddr), Known<Backend>>,
+    past: BTreeMap<AppId, Past>,
+}
+
+/// What an app's backends have counted that are forgotten: sums over all of them are not to shrink.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Connections made.
+    pub connects: u64,
+    /// Connections that failed.
+    pub connect_errors: u64,
+    /// Ejections.
+    pub ejections: u64,
+    /// Time to the heads of answers.
+    pub latency: Histogram,
+}
+
+impl Past {
+    /// Adds what a backend has counted.
+    pub fn add(&mut self, backend: &Backend) {
+        self.connects += backend.connects();
+        self.connect_errors += backend.connect_errors();
+        self.ejections += backend.ejections();
+        backend.add_latency(&mut self.latency);
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +71,8 @@ struct Known<T> {
 impl Registry {
     /// For so many threads.
     pub fn new(threads: usize) -> Self {
-        Self { threads, serial: 0, generation: 0, apps: BTreeMap::new(), backends: HashMap::new() }
+        let (apps, backends, past) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { threads, serial: 0, generation: 0, apps, backends, past }
     }
 
     /// The table of these routes. Backends that are not in it any more are marked so; what is unchanged since `previous` is
@@ -83,6 +110,7 @@ impl Registry {
             rules: Rules::new(&routes.traffic.rules).map(Arc::new),
             sticky: routes.traffic.sticky.as_ref().map(|asked| Arc::new(Sticky::new(&routes.app, asked))),
             limiter,
+            compress: routes.traffic.compress.as_ref().map(|asked| Arc::new(Compressor::new(asked))),
             picking: Picking::new(&routes.traffic, &routes.routes),
             hop: Hop::new(routes, before.map(|before| &**before)),
             versions: if routes.by_version { Version::all(&routes.app, &members) } else { Vec::new() },
@@ -129,10 +157,22 @@ impl Registry {
             }
             now.saturating_duration_since(*used) < KEEP
         };
-        self.backends.retain(|_, k| stays(&mut k.used, k.value.is_listed() || k.value.in_flight() > 0));
+        self.backends.retain(|(replica, _), k| {
+            let stays = stays(&mut k.used, k.value.is_listed() || k.value.in_flight() > 0);
+            if !stays {
+                self.past.entry(replica.app.clone()).or_default().add(&k.value);
+            }
+            stays
+        });
         let busy: std::collections::HashSet<&AppId> = self.backends.keys().map(|(replica, _)| &replica.app).collect();
         let in_use = |live: &AppLive| table.app(&live.id).is_some() || busy.contains(&live.id) || live.held() > 0;
         self.apps.retain(|_, k| stays(&mut k.used, in_use(&k.value)));
+        self.past.retain(|app, _| self.apps.contains_key(app));
+    }
+
+    /// What those backends of an app have counted that are forgotten.
+    pub fn past(&self, app: &AppId) -> Option<&Past> {
+        self.past.get(app)
     }
 
     /// All apps that are known, listed or not.
@@ -148,7 +188,7 @@ impl Registry {
 
 /// Whether an app's requests are for the hyper path alone.
 fn needs_rich(traffic: &Traffic) -> bool {
-    let one_by_one = !traffic.bounds.is_default() || traffic.sticky.is_some();
+    let one_by_one = !traffic.bounds.is_default() || traffic.sticky.is_some() || traffic.compress.is_some();
     traffic.protocol != Protocol::Http1 || !traffic.rules.is_default() || one_by_one
 }
 

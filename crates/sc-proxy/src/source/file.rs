@@ -15,6 +15,8 @@
 //! sticky = true                       # or { cookie = "sc_web", ttl = "1h" }
 //! tcp = { idle_timeout = "1h" }           # also proxy_protocol = "v1" or "v2": the header that replicas get
 //! rate = { requests = 100, per = "1s" }   # also burst = 200, by = "address" or "header:X-Api-Key"
+//! response_timeout = "60s"            # also connect_timeout, queue_timeout, queue_max, max_in_flight, balance, slow_start
+//! compress = true                     # or { types = ["text/*"], min_size = "1KiB", codings = ["zstd", "br", "gzip"] }
 //! max_body = "10MiB"                  # also body_idle_timeout, total_timeout, idle_timeout = "30s"
 //!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
@@ -372,6 +374,27 @@ mod tests {
         assert_eq!((bounds.max_body, bounds.total_ms, bounds.body_idle_ms), (Some(1 << 20), Some(2_000), None));
         let rate = traffic("rate = { requests = 5, per = \"1m\", by = \"header:X-Key\" }").rate.unwrap();
         assert_eq!((rate.per_ms, rate.burst()), (60_000, 5));
+        let full = traffic(
+            "max_in_flight = 5\nqueue_max = 7\nqueue_timeout = \"1s\"\nconnect_timeout = \"2s\"\nresponse_timeout = \"3s\"\n\
+             balance = \"round_robin\"\nslow_start = \"4s\"\ncompress = { codings = [\"gzip\"], min_size = \"2KiB\" }",
+        );
+        assert_eq!(
+            (full.max_in_flight, full.queue_max, full.balance),
+            (Some(5), 7, sc_core::spec::Balance::RoundRobin)
+        );
+        assert_eq!((full.queue_timeout_ms, full.connect_timeout_ms), (1_000, 2_000));
+        assert_eq!((full.response_timeout_ms, full.slow_start_ms), (3_000, 4_000));
+        let compress = full.compress.unwrap();
+        assert_eq!((compress.min_size, compress.codings), (2048, vec![sc_core::spec::Coding::Gzip]));
+        assert_eq!(
+            (traffic("compress = true").compress, traffic("compress = false").compress),
+            (Some(Default::default()), None)
+        );
+        for wrong in
+            ["connect_timeout = \"0s\"", "max_in_flight = 0", "compress = { codings = [] }", "queue_max = 9999999"]
+        {
+            assert!(read(&with(wrong)).is_err(), "{wrong}");
+        }
         let named = Sticky { cookie: Some("me".to_owned()), ttl_ms: Some(60_000) };
         assert_eq!(traffic("sticky = { cookie = \"me\", ttl = \"1m\" }").sticky, Some(named));
     }

@@ -1,9 +1,9 @@
 //! What a routes file says of an app's traffic, with the keys of an app file's `[app.x.traffic]`.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use sc_core::{
-    spec::{Bounds, ClientKey, ProxyProtocol, Rate, Sticky, TcpSpec, Traffic},
+    spec::{Balance, Bounds, ClientKey, Coding, Compress, ProxyProtocol, Rate, Sticky, TcpSpec, Traffic},
     units::{parse_duration, parse_size},
     validate::{Invalid, validate_terms},
 };
@@ -24,6 +24,15 @@ pub(super) struct Terms {
     total_timeout: Option<Span>,
     idle_timeout: Option<Span>,
     tcp: Option<Tcp>,
+    max_in_flight: Option<u32>,
+    queue_max: Option<u32>,
+    queue_timeout: Option<Span>,
+    connect_timeout: Option<Span>,
+    response_timeout: Option<Span>,
+    balance: Option<Balance>,
+    slow_start: Option<Span>,
+    #[serde(deserialize_with = "compress")]
+    compress: Option<Compress>,
 }
 
 impl Terms {
@@ -43,7 +52,23 @@ impl From<Terms> for Traffic {
             stream_idle_ms: span(terms.idle_timeout),
         };
         let tcp = terms.tcp.map(TcpSpec::from).unwrap_or_default();
-        Self { sticky: terms.sticky, rate: terms.rate.map(Rate::from), bounds, tcp, ..Self::default() }
+        let default = Self::default();
+        let or = |asked, default| span(asked).unwrap_or(default);
+        Self {
+            max_in_flight: terms.max_in_flight,
+            queue_max: terms.queue_max.unwrap_or(default.queue_max),
+            queue_timeout_ms: or(terms.queue_timeout, default.queue_timeout_ms),
+            connect_timeout_ms: or(terms.connect_timeout, default.connect_timeout_ms),
+            response_timeout_ms: or(terms.response_timeout, default.response_timeout_ms),
+            balance: terms.balance.unwrap_or_default(),
+            slow_start_ms: or(terms.slow_start, default.slow_start_ms),
+            sticky: terms.sticky,
+            rate: terms.rate.map(Rate::from),
+            bounds,
+            tcp,
+            compress: terms.compress,
+            ..default
+        }
     }
 }
 
@@ -108,26 +133,54 @@ struct Cookie {
     ttl: Option<Span>,
 }
 
-fn sticky<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sticky>, D::Error> {
-    deserializer.deserialize_any(FlagOrTable)
+impl From<Cookie> for Sticky {
+    fn from(Cookie { cookie, ttl }: Cookie) -> Self {
+        Self { cookie, ttl_ms: ttl.map(|ttl| ttl.0) }
+    }
 }
 
-/// Not an untagged enum: that would not say what is wrong.
-struct FlagOrTable;
+fn sticky<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sticky>, D::Error> {
+    let expected = FlagOrTable::<Cookie, Sticky>("true, or { cookie = \"sc_web\", ttl = \"1h\" }", PhantomData);
+    deserializer.deserialize_any(expected)
+}
 
-impl<'de> Visitor<'de> for FlagOrTable {
-    type Value = Option<Sticky>;
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Compressed {
+    types: Vec<String>,
+    min_size: Option<Size>,
+    codings: Option<Vec<Coding>>,
+}
+
+impl From<Compressed> for Compress {
+    fn from(Compressed { types, min_size, codings }: Compressed) -> Self {
+        let default = Self::default();
+        let min_size = min_size.map_or(default.min_size, |size| size.0);
+        Self { types, min_size, codings: codings.unwrap_or(default.codings) }
+    }
+}
+
+fn compress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compress>, D::Error> {
+    let expected =
+        FlagOrTable::<Compressed, Compress>("true, or { types = [\"text/*\"], min_size = \"1KiB\" }", PhantomData);
+    deserializer.deserialize_any(expected)
+}
+
+/// A flag, or a table `T` from which the value `V` is made. Not an untagged enum: that would not say what is wrong.
+struct FlagOrTable<T, V>(&'static str, PhantomData<(T, V)>);
+
+impl<'de, T: Deserialize<'de>, V: From<T> + Default> Visitor<'de> for FlagOrTable<T, V> {
+    type Value = Option<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("true, or { cookie = \"sc_web\", ttl = \"1h\" }")
+        f.write_str(self.0)
     }
 
-    fn visit_bool<E: de::Error>(self, sticky: bool) -> Result<Option<Sticky>, E> {
-        Ok(sticky.then(Sticky::default))
+    fn visit_bool<E: de::Error>(self, wanted: bool) -> Result<Option<V>, E> {
+        Ok(wanted.then(V::default))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Sticky>, A::Error> {
-        let Cookie { cookie, ttl } = Cookie::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Some(Sticky { cookie, ttl_ms: ttl.map(|ttl| ttl.0) }))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<V>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|table| Some(table.into()))
     }
 }

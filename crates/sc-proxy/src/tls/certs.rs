@@ -60,6 +60,14 @@ impl Certs {
         self.default.is_none()
     }
 
+    /// The names that have a certificate, sorted.
+    pub fn list(&self) -> Vec<String> {
+        let wildcards = self.wildcard.keys().map(|rest| format!("*.{rest}"));
+        let mut names: Vec<_> = self.exact.keys().cloned().chain(wildcards).collect();
+        names.sort();
+        names
+    }
+
     /// How many names have a certificate.
     pub fn names(&self) -> usize {
         self.exact.len() + self.wildcard.len()
@@ -104,6 +112,7 @@ mod tests {
         let is = |name, cert| Arc::ptr_eq(&certs.find(name).unwrap(), cert);
         assert!(is(Some("x.a.test"), &exact) && is(Some("y.a.test"), &wild) && is(Some("a.test"), &wild));
         assert!(is(Some("y.x.a.test"), &first), "a wildcard stands for one label");
+        assert_eq!(certs.list(), ["*.a.test", "a.test", "first.test", "x.a.test"]);
         assert!(is(Some("other.test"), &first) && is(None, &first));
         certs.add(exact.clone(), true).unwrap();
         assert!(Arc::ptr_eq(&certs.find(None).unwrap(), &exact));

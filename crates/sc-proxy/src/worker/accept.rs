@@ -71,7 +71,7 @@ async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::Tcp
             let open = Open::new(worker);
             if worker.is_relay(peer) {
                 tokio::task::spawn_local(behind(worker.clone(), open, door, stream, peer));
-            } else {
+            } else if open.is_borne(peer.ip()) {
                 serve(worker.clone(), open, door, stream, (peer, None));
             }
         }
@@ -103,6 +103,7 @@ fn serve(
 /// Serves a connection that a proxy in front made for a client.
 async fn behind(worker: Rc<Worker>, open: Open, door: Door, mut stream: net::TcpStream, peer: SocketAddr) {
     match relayed::ends(&mut stream, worker.limits.head_timeout).await {
+        Ok(Some(ends)) if !open.is_borne(ends.client.ip()) => {}
         Ok(Some(ends)) => serve(worker, open, door, stream, (ends.client, Some(ends.server))),
         Ok(None) => serve(worker, open, door, stream, (peer, None)),
         Err(error) => tracing::warn!(%peer, %error, "a connection is refused: its peer must send a PROXY header"),

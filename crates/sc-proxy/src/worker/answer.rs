@@ -53,6 +53,12 @@ pub(super) enum Refusal {
     LastTrace,
     /// The request's head could be read in two ways.
     BadHead,
+    /// The app's replicas speak HTTP/2, where nothing is tunnelled to them.
+    NoTunnel,
+    /// The request's target is longer than is taken.
+    LongTarget,
+    /// The request's head has more fields than are taken.
+    ManyFields,
     /// The request's body is longer than its app takes.
     BodyTooLarge,
     /// Nothing more came of the request's body.
@@ -84,6 +90,14 @@ impl Refusal {
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
             Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
+            Self::NoTunnel => {
+                (StatusCode::NOT_IMPLEMENTED, "no-tunnel", "The app speaks HTTP/2: no other protocol reaches it.")
+            }
+            Self::LongTarget => (StatusCode::URI_TOO_LONG, "uri-too-long", "The request's target is too long."),
+            Self::ManyFields => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                (status, "head-too-large", "The request's head has too many fields.")
+            }
             Self::BodyTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is longer than the app takes.")
             }

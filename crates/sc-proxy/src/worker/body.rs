@@ -21,8 +21,9 @@ use super::{
     client::Phase,
     exchange::Exchange,
     h2::Under,
+    squeezed::{Cut, Place, Squeezed},
 };
-use crate::access::Line;
+use crate::{access::Line, compress::Coder, live::AppLive};
 
 /// A request's body on its way to a backend.
 pub(super) enum ToBackend {
@@ -195,6 +196,10 @@ pub(super) struct ToClient {
     line: Option<Box<Line>>,
     /// How long it may take to come.
     pause: Option<Box<Pause>>,
+    /// Bytes that have gone.
+    sent: u64,
+    /// The app that they are counted for, and the thread.
+    tally: Option<(Arc<AppLive>, usize)>,
 }
 
 enum Content {
@@ -202,13 +207,15 @@ enum Content {
     Own(Option<Bytes>),
     /// A backend's, with the exchange that ends when the body does.
     Relay(Incoming, Exchange),
+    /// A backend's, compressed on its way.
+    Squeezed(Box<Squeezed>),
 }
 
 impl ToClient {
     /// The proxy's own; it may be empty.
     pub(super) fn own(content: Bytes, phase: &Arc<Phase>, idle: Duration) -> Self {
         let content = Some(content).filter(|content| !content.is_empty());
-        Self { content: Content::Own(content), phase: phase.clone(), idle, under: None, line: None, pause: None }
+        Self::new(Content::Own(content), phase, idle)
     }
 
     /// A backend's.
@@ -217,14 +224,25 @@ impl ToClient {
             exchange.finish();
             return Self::own(Bytes::new(), phase, idle);
         }
-        Self {
-            content: Content::Relay(body, exchange),
-            phase: phase.clone(),
-            idle,
-            under: None,
-            line: None,
-            pause: None,
-        }
+        Self::new(Content::Relay(body, exchange), phase, idle)
+    }
+
+    fn new(content: Content, phase: &Arc<Phase>, idle: Duration) -> Self {
+        let (under, line, pause, tally) = (None, None, None, None);
+        Self { content, phase: phase.clone(), idle, under, line, pause, sent: 0, tally }
+    }
+
+    /// A backend's, which has something in it, is compressed from here on.
+    pub(super) fn squeeze(&mut self, coder: Coder, place: Place) {
+        self.content = match std::mem::replace(&mut self.content, Content::Own(None)) {
+            Content::Relay(body, exchange) => Content::Squeezed(Box::new(Squeezed::new(coder, place, body, exchange))),
+            own => own,
+        };
+    }
+
+    /// Whose traffic its bytes are.
+    pub(super) fn count_for(&mut self, app: Arc<AppLive>, thread: usize) {
+        self.tally = Some((app, thread));
     }
 
     /// Whether it is the proxy's own, not a backend's.
@@ -236,7 +254,7 @@ impl ToClient {
     pub(super) fn take_own(&mut self) -> Bytes {
         match &mut self.content {
             Content::Own(content) => content.take().unwrap_or_default(),
-            Content::Relay(..) => Bytes::new(),
+            Content::Relay(..) | Content::Squeezed(_) => Bytes::new(),
         }
     }
 
@@ -256,9 +274,7 @@ impl ToClient {
     }
 
     fn count(&mut self, data: Option<&Bytes>) {
-        if let (Some(line), Some(data)) = (&mut self.line, data) {
-            line.entry.bytes_out += data.len() as u64;
-        }
+        self.sent += data.map_or(0, |data| data.len() as u64);
     }
 
     fn finish(&mut self) {
@@ -270,20 +286,20 @@ impl ToClient {
 
 impl Body for ToClient {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Cut;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
         this.phase.sends(false, this.idle);
-        let body = match &mut this.content {
+        let frame = match &mut this.content {
             Content::Own(content) => {
                 let data = content.take();
                 this.count(data.as_ref());
                 return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
             }
-            Content::Relay(body, _) => body,
+            Content::Relay(body, _) => poll_full(body, cx).map_err(Cut::from),
+            Content::Squeezed(squeezed) => squeezed.poll_frame(cx),
         };
-        let frame = poll_full(body, cx);
         if let Some(pause) = &mut this.pause
             && (pause.is_late() || (frame.is_pending() && pause.is_over(cx)))
         {
@@ -295,7 +311,7 @@ impl Body for ToClient {
         if let Some(pause) = &mut this.pause {
             pause.ends();
         }
-        if frame.is_none() || body.is_end_stream() {
+        if frame.is_none() || this.is_end_stream() {
             this.finish();
         }
         this.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()));
@@ -308,6 +324,7 @@ impl Body for ToClient {
         match &self.content {
             Content::Own(content) => content.is_none(),
             Content::Relay(body, _) => body.is_end_stream(),
+            Content::Squeezed(squeezed) => squeezed.is_end_stream(),
         }
     }
 
@@ -315,14 +332,19 @@ impl Body for ToClient {
         match &self.content {
             Content::Own(content) => SizeHint::with_exact(content.as_ref().map_or(0, |data| data.len() as u64)),
             Content::Relay(body, _) => body.size_hint(),
+            Content::Squeezed(_) => SizeHint::default(),
         }
     }
 }
 
 impl Drop for ToClient {
     fn drop(&mut self) {
+        let received = self.phase.take_received();
         if let Some(line) = &mut self.line {
-            line.entry.bytes_in = self.phase.take_received();
+            (line.entry.bytes_in, line.entry.bytes_out) = (received, line.entry.bytes_out + self.sent);
+        }
+        if let Some((app, thread)) = &self.tally {
+            app.count_bytes(*thread, received, self.sent);
         }
         self.phase.idle(self.idle);
     }

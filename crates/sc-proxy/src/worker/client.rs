@@ -201,6 +201,8 @@ pub(super) struct Client {
     pub(super) secure: bool,
     /// Its connection's phase.
     pub(super) phase: Arc<Phase>,
+    /// On HTTP/2: the requests of its connection.
+    pub(super) streams: Option<Rc<h2::Streams>>,
 }
 
 impl Client {
@@ -210,17 +212,18 @@ impl Client {
         phase.idle(worker.limits.idle_timeout);
         let ip = peer.ip().to_canonical();
         let text = HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters");
-        Self { address: ip, text, trusted: worker.trust.iter().any(|range| range.contains(ip)), secure, phase }
+        Self { address: ip, text, trusted: worker.trusts(ip), secure, phase, streams: None }
     }
 
-    /// The same client, for a request with a phase of its own.
-    pub(super) fn another(&self) -> Self {
+    /// The same client, for a request among others, with a phase of its own.
+    pub(super) fn another(&self, streams: &Rc<h2::Streams>) -> Self {
         Self {
             address: self.address,
             text: self.text.clone(),
             trusted: self.trusted,
             secure: self.secure,
             phase: Arc::default(),
+            streams: Some(streams.clone()),
         }
     }
 }

@@ -34,8 +34,6 @@ use super::{
     watched::Io,
 };
 
-/// Requests at once on one connection.
-const STREAMS: u32 = 128;
 /// Streams that a client may have reset and we have not yet looked at.
 const RESETS: usize = 32;
 /// Streams that a client may make us reset by its errors.
@@ -110,7 +108,8 @@ fn builder(worker: &Rc<Worker>) -> http2::Builder<PerStream> {
     let limits = &worker.limits;
     let mut builder = http2::Builder::new(PerStream(worker.clone()));
     builder
-        .max_concurrent_streams(STREAMS)
+        .enable_connect_protocol() // RFC 8441
+        .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(FAULTS)
         .max_header_list_size(limits.head_bytes.try_into().unwrap_or(u32::MAX))
@@ -159,7 +158,7 @@ async fn drive<S>(
 }
 
 /// The requests under way on a connection.
-struct Streams {
+pub(super) struct Streams {
     open: Cell<usize>,
     phase: Arc<Phase>,
     idle: Duration,
@@ -169,7 +168,7 @@ struct Streams {
 pub(super) struct Under(Rc<Streams>);
 
 impl Under {
-    fn begin(streams: Rc<Streams>) -> Self {
+    pub(super) fn begin(streams: Rc<Streams>) -> Self {
         streams.open.set(streams.open.get() + 1);
         streams.phase.busy();
         Self(streams)
@@ -191,9 +190,9 @@ async fn answer(
     streams: Rc<Streams>,
     mut request: Request<Incoming>,
 ) -> Result<hyper::Response<super::body::ToClient>, Infallible> {
+    let client = Rc::new(connection.another(&streams));
     let under = Under::begin(streams);
     join_cookies(request.headers_mut());
-    let client = Rc::new(connection.another());
     let phase = client.phase.clone();
     phase.busy();
     let _ = STREAM.try_with(|stream| stream.replace(Some(phase)));

@@ -59,7 +59,6 @@ impl Worker {
     /// The line of a request that hyper serves.
     pub(super) fn log_rich<B>(&self, client: &Client, request: &Request<B>, started: Instant) -> Logged {
         self.line(started, || {
-            client.phase.take_received();
             let uri = request.uri();
             let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
             let host = authority.or_else(|| request.headers().get(HOST).map(|host| host.as_bytes()));

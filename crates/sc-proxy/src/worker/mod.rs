@@ -20,15 +20,17 @@ mod route;
 mod secure;
 mod serial;
 mod serve;
+mod squeezed;
 mod stream;
 mod tcp;
+mod tunnel;
 mod upstream;
 mod watched;
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     rc::Rc,
     sync::{Arc, atomic::Ordering::*},
     time::{Duration, Instant},
@@ -40,6 +42,7 @@ use tokio::sync::watch;
 use self::{accept::Accepting, client::Clients, serial::BySerial, upstream::Upstream};
 use crate::{
     access,
+    addresses::Seat,
     balance::Budget,
     config::{Cidr, Http1, Limits},
     live::{App, AppLive, Shared, Table},
@@ -118,6 +121,8 @@ pub(crate) struct Worker {
     /// What accepts at the ports of TCP routes.
     ports: RefCell<BTreeMap<u16, Vec<Accepting>>>,
     buffers: fast::Buffers,
+    /// Bodies that are being compressed.
+    coders: Cell<usize>,
     /// The time as a `Date` field has it.
     date: RefCell<Rc<[u8]>>,
     /// Client connections and streams that are open.
@@ -206,6 +211,7 @@ impl Worker {
             clients: Clients::default(),
             ports: RefCell::default(),
             buffers: fast::Buffers::default(),
+            coders: Cell::new(0),
             date: RefCell::new(date()),
             open: Cell::new(0),
             closed: tokio::sync::Notify::new(),
@@ -304,6 +310,11 @@ impl Worker {
         self.shared.micros(at) / 1_000
     }
 
+    /// Whether a peer may speak for others.
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trust.iter().any(|range| range.contains(address))
+    }
+
     /// 32 random bits (xorshift64*, good enough to spread load).
     fn roll(&self) -> u32 {
         let mut x = self.dice.get();
@@ -326,20 +337,48 @@ fn date() -> Rc<[u8]> {
 }
 
 /// Counts an open connection or stream until it is dropped.
-struct Open(Rc<Worker>);
+struct Open {
+    worker: Rc<Worker>,
+    /// Its place among those of its client's address, if it counts there.
+    seat: Cell<Option<Seat>>,
+}
 
 impl Open {
     fn new(worker: &Rc<Worker>) -> Self {
         worker.open.set(worker.open.get() + 1);
         let gauge = &worker.shared.connections[worker.thread].0;
         gauge.store(worker.open.get() as u64, Relaxed);
-        Self(worker.clone())
+        Self { worker: worker.clone(), seat: Cell::new(None) }
+    }
+
+    /// Counts it with the others of its client's address. False: there are too many.
+    fn is_borne(&self, address: IpAddr) -> bool {
+        let worker = &self.worker;
+        if worker.trusts(address) {
+            return true;
+        }
+        self.seat.set(worker.shared.addresses.take(address, worker.limits.per_address()));
+        if self.seat.get().is_none() {
+            worker.shared.turned_away.fetch_add(1, Relaxed);
+            tracing::debug!(%address, "a connection is closed: its address has as many as it may");
+        }
+        self.seat.get().is_some()
+    }
+
+    /// Counts what a connection has become that was counted there.
+    fn goes_on(&self, address: IpAddr) {
+        if !self.worker.trusts(address) {
+            self.seat.set(self.worker.shared.addresses.take(address, usize::MAX));
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let worker = &self.0;
+        let worker = &self.worker;
+        if let Some(seat) = self.seat.take() {
+            worker.shared.addresses.give_back(seat);
+        }
         worker.open.set(worker.open.get() - 1);
         worker.shared.connections[worker.thread].0.store(worker.open.get() as u64, Relaxed);
         worker.closed.notify_one();

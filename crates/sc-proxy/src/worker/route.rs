@@ -12,6 +12,7 @@ use sc_core::spec::Bounds;
 
 use super::{LocalApp, Worker, answer::Refusal};
 use crate::{
+    compress::Compressor,
     headers,
     rate::Limiter,
     rules::Rules,
@@ -33,11 +34,22 @@ pub(super) struct Routed {
     pub(super) rules: Option<Arc<Rules>>,
     pub(super) sticky: Option<Arc<Sticky>>,
     pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) compress: Option<Arc<Compressor>>,
     pub(super) bounds: Bounds,
+    /// It asks for another protocol on a stream of HTTP/2.
+    pub(super) tunnels: bool,
 }
 
 /// Finds the app of a request, and what is to be done with it.
 pub(super) fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > worker.limits.uri_bytes {
+        return Err(Refusal::LongTarget);
+    }
+    // On HTTP/1.1 they were counted before.
+    if request.headers().len() > worker.limits.head_fields {
+        return Err(Refusal::ManyFields);
+    }
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }
@@ -72,8 +84,8 @@ pub(super) fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<
         }
     };
     drop(name);
-    let (limiter, bounds) = (listed.limiter.clone(), listed.traffic.bounds);
-    Ok(Routed { app, host, target, prefix, elsewhere, rules, sticky, limiter, bounds })
+    let (limiter, compress, bounds) = (listed.limiter.clone(), listed.compress.clone(), listed.traffic.bounds);
+    Ok(Routed { app, host, target, prefix, elsewhere, rules, sticky, limiter, compress, bounds, tunnels: false })
 }
 
 fn location(to: &Redirect, host: &str, path: &str, query: Option<&str>) -> Option<(StatusCode, HeaderValue)> {

@@ -25,11 +25,15 @@ use super::{
     challenge,
     client::Client,
     grpc,
+    h2::Under,
     log::{Logged, note_refusal, note_story},
     route::{Routed, route},
-    stream,
+    squeezed::Place,
+    stream::{self, Beneath},
+    tunnel,
 };
 use crate::{
+    compress::{Asked, Coder, Compressor},
     headers::{self, Peer},
     live::{AppSlot, class_of},
     rate::Origin,
@@ -50,6 +54,7 @@ pub(super) async fn serve(
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
     client.phase.busy();
+    client.phase.take_received();
     let started = Instant::now();
     let is_grpc = grpc::is_grpc(&request);
     let mut line = worker.log_rich(&client, &request, started);
@@ -60,8 +65,10 @@ pub(super) async fn serve(
         }
         return Ok(response);
     }
+    let tunnels = tunnel::unfold(&mut request, || worker.roll());
     let mut response = match route(&worker, &mut request) {
         Ok(mut routed) => {
+            routed.tunnels = tunnels;
             if is_grpc {
                 let asked = grpc::timeout_ms(request.headers());
                 routed.bounds.total_ms = [asked, routed.bounds.total_ms].into_iter().flatten().min();
@@ -71,11 +78,12 @@ pub(super) async fn serve(
                 line.entry.app = app.live.id.to_string();
             }
             let answer = answer(&worker, &client, request, routed, started, &mut line).await;
-            let response = answer.unwrap_or_else(|refusal| {
+            let mut response = answer.unwrap_or_else(|refusal| {
                 note_refusal(&mut line, refusal);
                 reject(&worker, &client, &app, refusal)
             });
             count(&worker, &app, &response, started);
+            response.body_mut().count_for(app.live.clone(), worker.thread);
             response
         }
         Err(refusal) => {
@@ -155,11 +163,15 @@ async fn relay(
     started: Instant,
     line: &mut Logged,
 ) -> Result<Response<ToClient>, Refusal> {
-    let Routed { app, host, target, prefix, rules, sticky, bounds, .. } = routed;
+    let Routed { app, host, target, prefix, rules, sticky, compress, bounds, tunnels, .. } = routed;
+    if tunnels && app.of(&worker.table()).is_some_and(|app| app.hop.protocol.is_multiplexed()) {
+        return Err(Refusal::NoTunnel);
+    }
     app.live.count(worker.thread, AppSlot::ARRIVALS);
     let peer = peer(client);
     // Before rules may take the cookie off.
     let preferred = sticky.as_ref().and_then(|sticky| sticky.named(request.headers()));
+    let wanted = compress.as_ref().map(|compress| compress.asked(&request));
     let given = rules.as_ref().and_then(|rules| rules.given_id(request.headers(), peer));
     let chunked = !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
     let upgrade = headers::forward_request(request.headers_mut(), host.clone(), peer, chunked);
@@ -187,7 +199,10 @@ async fn relay(
     let (response, exchange) = answer?;
     let cookie = sticky.and_then(|sticky| sticky.cookie(attempts.moved_to(&exchange)?, secure));
     let upgrade = upgrade.map(|upgrade| (upgrade, line));
-    let mut response = respond(worker, client, (&app, bounds), response, exchange, upgrade)?;
+    let mut response = respond(worker, client, (&app, bounds, tunnels), response, exchange, upgrade)?;
+    if let (Some(compress), Some(wanted)) = (compress, wanted) {
+        squeeze(worker, &compress, &wanted, &mut response);
+    }
     response.body_mut().bound(Pause::new(bounds.body_idle_ms.map(Duration::from_millis), end));
     if let Some(rules) = rules {
         rules.on_response(response.headers_mut(), id, queue, upstream);
@@ -198,10 +213,25 @@ async fn relay(
     Ok(response)
 }
 
+/// Compresses an answer where that is asked for and there is a coder for it.
+fn squeeze(worker: &Rc<Worker>, compress: &Compressor, wanted: &Asked, response: &mut Response<ToClient>) {
+    let place = (!response.body().is_end_stream()).then(|| Place::take(worker)).flatten();
+    let (status, has_room) = (response.status(), place.is_some());
+    let mut headers = response.headers().clone();
+    let plan = compress.plan(wanted, status, &mut headers, has_room);
+    // Without a coder nothing of the head may say that there is one.
+    match (place, plan.map(Coder::new)) {
+        (Some(place), Some(Ok(coder))) => response.body_mut().squeeze(coder, place),
+        (_, Some(Err(error))) => return tracing::warn!(%error, "an answer is not compressed"),
+        _ => {}
+    }
+    *response.headers_mut() = headers;
+}
+
 fn respond(
     worker: &Rc<Worker>,
     client: &Client,
-    (app, bounds): (&LocalApp, Bounds),
+    (app, bounds, tunnels): (&LocalApp, Bounds, bool),
     mut response: Response<Incoming>,
     exchange: super::exchange::Exchange,
     upgrade: Option<(OnUpgrade, &mut Logged)>,
@@ -211,13 +241,25 @@ fn respond(
     *response.version_mut() = Version::HTTP_11;
     let idle = worker.limits.idle_timeout;
     if !switching {
+        // To a client's CONNECT any 2xx would say that the tunnel stands.
+        if tunnels && response.status().is_success() {
+            return Err(Refusal::Broken);
+        }
         return Ok(response.map(|body| ToClient::relay(body, exchange, &client.phase, idle)));
     }
     let Some((upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
     client.phase.upgraded();
     let both = (upgrade, hyper::upgrade::on(&mut response));
     let silence = bounds.stream_idle_ms.map(Duration::from_millis);
-    stream::start(worker, app.live.clone(), both, silence, (exchange, line.take()));
+    let beneath = match &client.streams {
+        None => Beneath::Connection(client.address),
+        Some(streams) => Beneath::Among(Under::begin(streams.clone())),
+    };
+    stream::start(worker, app.live.clone(), both, (beneath, silence), (exchange, line.take()));
+    if tunnels {
+        *response.status_mut() = StatusCode::OK;
+        tunnel::fold(response.headers_mut());
+    }
     Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
 }
 

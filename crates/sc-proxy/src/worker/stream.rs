@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     io,
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -17,55 +18,74 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Open, Worker, exchange::Exchange, log::Logged};
+use super::{Open, Worker, exchange::Exchange, h2::Under, log::Logged};
 use crate::live::{AppLive, AppSlot};
+
+/// What a stream has of its client's connection.
+pub(super) enum Beneath {
+    /// All of it; it is of this address.
+    Connection(IpAddr),
+    /// A place among others, on HTTP/2.
+    Among(#[expect(dead_code, reason = "it is held")] Under),
+}
 
 /// How long the change of protocol may take on either side.
 const UPGRADE: Duration = Duration::from_secs(10);
 
-/// Begins to pass bytes both ways once both sides have changed their protocol, until one ends or both were silent for too long. The exchange counts as in flight until then
-/// and until the end.
+/// Begins to pass bytes both ways once both sides have changed their protocol, until one ends or both were silent for too long.
+/// The exchange counts as in flight until then and until the end.
 pub(super) fn start(
     worker: &Rc<Worker>,
     live: Arc<AppLive>,
     (client, backend): (OnUpgrade, OnUpgrade),
-    silence: Option<Duration>,
+    (under, silence): (Beneath, Option<Duration>),
     (exchange, mut line): (Exchange, Logged),
 ) {
     let (open, thread) = (Open::new(worker), worker.thread);
+    if let Beneath::Connection(address) = under {
+        open.goes_on(address);
+    }
     tokio::task::spawn_local(async move {
-        let counted = Stream::new(live, thread);
+        let (counted, passed) = (Stream::new(live, thread), Passed::default());
         if let Some(line) = &mut line {
             line.entry.status = 101;
         }
-        match (pass(client, backend, silence).await, &mut line) {
-            (Ok(bytes), Some(line)) => (line.entry.bytes_in, line.entry.bytes_out) = bytes,
-            (Ok(_), None) => {}
-            (Err(error), _) => tracing::debug!(%error, "a stream ended early"),
+        if let Err(error) = pass(client, backend, silence, &passed).await {
+            tracing::debug!(%error, "a stream ended early");
         }
-        drop((counted, exchange, open, line));
+        let (bytes_in, bytes_out) = (passed.up.get(), passed.down.get());
+        counted.live.count_bytes(thread, bytes_in, bytes_out);
+        if let Some(line) = &mut line {
+            (line.entry.bytes_in, line.entry.bytes_out) = (bytes_in, bytes_out);
+        }
+        drop((counted, exchange, open, line, under));
     });
 }
 
-/// Bytes passed from the client and to it.
+/// Bytes that came from the client, and from the backend.
+#[derive(Default)]
+struct Passed {
+    up: Rc<Cell<u64>>,
+    down: Rc<Cell<u64>>,
+}
+
+/// Passes bytes both ways.
 async fn pass(
     client: OnUpgrade,
     backend: OnUpgrade,
     silence: Option<Duration>,
-) -> Result<(u64, u64), Box<dyn std::error::Error>> {
+    passed: &Passed,
+) -> Result<(), Box<dyn std::error::Error>> {
     let both = async { tokio::try_join!(client, backend) };
     let (client, backend) = tokio::time::timeout(UPGRADE, both).await??;
-    let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    let Some(silence) = silence else {
-        return Ok(tokio::io::copy_bidirectional(&mut client, &mut backend).await?);
-    };
     let heard = Rc::new(Cell::new(Instant::now()));
-    let (mut client, mut backend) = (Heard::new(client, &heard), Heard::new(backend, &heard));
-    let passed = [client.bytes.clone(), backend.bytes.clone()];
+    let mut client = Heard::new(TokioIo::new(client), &heard, &passed.up);
+    let mut backend = Heard::new(TokioIo::new(backend), &heard, &passed.down);
     tokio::select! {
-        ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => Ok(ended?),
-        () = silent(&heard, silence) => Ok((passed[0].get(), passed[1].get())),
+        ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => drop(ended?),
+        () = silent(&heard, silence.unwrap_or(Duration::MAX)), if silence.is_some() => {}
     }
+    Ok(())
 }
 
 /// Waits until nothing was heard for so long.
@@ -83,8 +103,8 @@ struct Heard<T> {
 }
 
 impl<T> Heard<T> {
-    fn new(inner: T, last: &Rc<Cell<Instant>>) -> Self {
-        Self { inner, last: last.clone(), bytes: Rc::default() }
+    fn new(inner: T, last: &Rc<Cell<Instant>>, bytes: &Rc<Cell<u64>>) -> Self {
+        Self { inner, last: last.clone(), bytes: bytes.clone() }
     }
 }
 

@@ -65,10 +65,11 @@ pub(super) async fn serve(
     let counted = Stream::new(local.live.clone(), worker.thread);
     client.phase.streams(Duration::from_millis(tcp.idle_timeout_ms));
     let server = server.or_else(|| stream.local_addr().ok());
+    let (mut up, mut down) = (Flow::default(), Flow::default());
     let passed = {
         let passing = pin!(async {
             introduce(&mut backend, tcp.proxy_protocol, peer, server).await?;
-            pass(&mut stream, &mut backend, &worker.buffers, &client.phase).await
+            pass((&mut stream, &mut up), (&mut backend, &mut down), &worker.buffers, &client.phase).await
         });
         until_over(&worker, &client.phase, passing).await
     };
@@ -77,6 +78,7 @@ pub(super) async fn serve(
         Some(Err(error)) => tracing::debug!(%peer, port, %error, "a TCP connection ended early"),
         None => tracing::debug!(%peer, port, "a TCP connection was idle for too long"),
     }
+    local.live.count_bytes(worker.thread, up.bytes, down.bytes);
     drop((counted, exchange, open));
 }
 
@@ -129,8 +131,12 @@ fn count(worker: &Worker, app: &LocalApp, status: u16, started: Instant) {
 }
 
 /// Bytes both ways until both sides have ended; the end of the one is passed on while the other may still send.
-async fn pass(client: &mut TcpStream, backend: &mut TcpStream, buffers: &Buffers, phase: &Phase) -> io::Result<()> {
-    let (mut up, mut down) = (Flow::default(), Flow::default());
+async fn pass(
+    (client, up): (&mut TcpStream, &mut Flow),
+    (backend, down): (&mut TcpStream, &mut Flow),
+    buffers: &Buffers,
+    phase: &Phase,
+) -> io::Result<()> {
     poll_fn(|cx| {
         let sent = up.poll(cx, client, backend, buffers, phase)?;
         let received = down.poll(cx, backend, client, buffers, phase)?;
@@ -147,6 +153,8 @@ struct Flow {
     ended: bool,
     /// The receiver knows.
     told: bool,
+    /// Bytes that were passed on.
+    bytes: u64,
 }
 
 impl Flow {
@@ -162,7 +170,10 @@ impl Flow {
             if !self.buf.is_empty() {
                 match ready!(Pin::new(&mut *to).poll_write(cx, self.buf.filled()))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    n => self.buf.consume(n),
+                    n => {
+                        self.buf.consume(n);
+                        self.bytes += n as u64;
+                    }
                 }
                 phase.progress();
             } else if self.ended {

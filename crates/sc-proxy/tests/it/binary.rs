@@ -135,3 +135,117 @@ async fn what_is_wrong_is_said_on_one_line() {
         assert!(status == Some(code) && said.contains(text), "{args:?} gave {status:?}: {said}");
     }
 }
+
+#[tokio::test]
+async fn what_is_logged_is_set_while_it_runs() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let admin = format!("unix:{}", folder.path().join("admin.sock").display());
+    let args = ["--listen", "127.0.0.1:0", "--admin", &admin, "--threads", "1", "--log", "warn,sc_proxy=info"];
+    let mut program = Program::start(&[&args[..], &["--routes-file", &file]].concat());
+    program.addr();
+    let ask = async |method: &str, body: &str| {
+        let stream = tokio::net::UnixStream::connect(folder.path().join("admin.sock")).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request(method, "x", "/log", body.to_owned())).await.unwrap();
+        let status = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let (status, filter) = ask("GET", "").await;
+    assert!(status == 200 && filter.contains("sc_proxy=info"), "{filter}");
+    for wrong in ["loud", "", "sc_proxy=loud", &"x=info,".repeat(1_000)] {
+        assert_eq!(ask("PUT", wrong).await.0, 400, "{wrong}");
+    }
+    assert_eq!(ask("GET", "").await.1, filter, "nothing is half applied");
+    assert_eq!(ask("PUT", "sc_proxy=trace\n").await, (200, "sc_proxy=trace\n".to_owned()));
+    program.signal(rustix::process::Signal::TERM);
+    let (code, said) = program.ended().await;
+    assert!(code == Some(0) && said.contains("set by hand"), "{said}");
+}
+
+#[tokio::test]
+async fn without_descriptors_new_connections_wait_and_open_ones_go_on() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    // 128 descriptors in all, of which the proxy keeps 64 for other things and two for each connection.
+    let command = "ulimit -n 128 && exec \"$0\" \"$@\"";
+    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "1", "--routes-file", &file];
+    let args =
+        [&["-c", command, env!("CARGO_BIN_EXE_sc-proxy")][..], &listen, &["--max-connections-per-address", "999"]];
+    let mut program = Program::run("sh", &args.concat());
+    let addr = program.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut conn = Conn::open(addr).await.unwrap();
+        assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
+        open.push(conn);
+    }
+    // Far more than there are descriptors for: the kernel holds them in the listen queue.
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(tokio::net::TcpStream::connect(addr).await.unwrap());
+    }
+    for _ in 0..3 {
+        for conn in &mut open {
+            assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
+        }
+    }
+    drop(crowd);
+    until("there is room again", async || get(addr, "x", "/").await.text() == "a").await;
+    program.signal(rustix::process::Signal::TERM);
+    drop(open);
+    assert_eq!(program.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn descriptors_that_others_use_up_close_nobody_off() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let admin = folder.path().join("admin.sock");
+    let command = "ulimit -n 96 && exec \"$0\" \"$@\"";
+    let to_admin = format!("unix:{}", admin.display());
+    let listen = ["--listen", "127.0.0.1:0", "--admin", &to_admin, "--threads", "1", "--routes-file", &file];
+    let mut program = Program::run("sh", &[&["-c", command, env!("CARGO_BIN_EXE_sc-proxy")][..], &listen].concat());
+    let addr = program.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let mut conn = Conn::open(addr).await.unwrap();
+    assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
+    // The admin API takes up to 256 connections, and so every descriptor that is left.
+    let mut hogs = Vec::new();
+    for _ in 0..120 {
+        hogs.push(tokio::net::UnixStream::connect(&admin).await.unwrap());
+    }
+    let fds = || std::fs::read_dir(format!("/proc/{}/fd", program.pid())).map_or(0, Iterator::count);
+    until("there is none left", async || fds() >= 96).await;
+    let waits = tokio::spawn(get(addr, "x", "/"));
+    for _ in 0..100 {
+        assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
+    }
+    assert!(!waits.is_finished(), "it is in the listen queue");
+    drop(hogs);
+    assert_eq!(waits.await.unwrap().text(), "a");
+}
+
+#[tokio::test]
+async fn limits_that_make_no_sense_are_refused() {
+    for (flag, value) in [
+        ("--max-connections", "0"),
+        ("--max-connections-per-address", "none"),
+        ("--max-streams", "0"),
+        ("--max-head", "100"),
+        ("--max-head-fields", "0"),
+        ("--max-uri", "1MiB"),
+        ("--head-timeout", "0s"),
+        ("--idle-timeout", "5"),
+    ] {
+        let (status, said) = Program::start(&["--routes-file", "/nope", flag, value]).ended().await;
+        assert!(status == Some(2) && said.contains(flag), "{flag} {value}: {status:?}: {said}");
+    }
+}

@@ -52,9 +52,10 @@ async fn the_sums_agree_to_the_last_request() {
     let metrics = get(proxy.stats_addr(), "x", "/metrics").await;
     let line = format!("sc_proxy_requests_total{{app=\"web\",code_class=\"2xx\"}} {}", totals.done);
     assert!(metrics.text().contains(&line), "{}", metrics.text());
-    assert!(
-        metrics.text().contains(&format!("sc_proxy_request_duration_seconds_count{{app=\"web\"}} {}", totals.done))
-    );
+    for kind in ["request", "upstream"] {
+        let line = format!("sc_proxy_{kind}_duration_seconds_count{{app=\"web\"}} {}\n", totals.done);
+        assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
+    }
     let seqs = (stats.next().await.seq, stats.next().await.seq);
     assert_eq!(seqs.0 + 1, seqs.1);
 }
@@ -329,4 +330,86 @@ impl Manager {
         assert!(!self.tasks.is_empty());
         self.registered.lock().unwrap().iter().any(|name| name == id)
     }
+}
+
+/// The value of a metric of an app.
+fn value(metrics: &Reply, name: &str) -> u64 {
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix(&format!("{name}{{app=\"web\"}} ")));
+    line.unwrap_or_else(|| panic!("no {name}: {}", metrics.text())).parse().unwrap()
+}
+
+#[tokio::test]
+async fn bodies_are_counted_byte_by_byte_and_waits_are_timed() {
+    let backend = Backend::start("abc").await;
+    let mut routes = app("web", "", &[(1, backend.addr)]);
+    routes.traffic.max_in_flight = Some(1);
+    let proxy = Proxy::start(vec![routes]);
+    proxy.ready().await;
+    let (slow, waits) = tokio::join!(get(proxy.addr, "x", "/slow?100"), get(proxy.addr, "x", "/slow?100"));
+    assert_eq!((slow.text(), waits.text()), ("abc", "abc"));
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    conn.send(request("POST", "x", "/echo", pattern(100_000))).await.unwrap();
+    let chunked = "POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    raw(proxy.addr, &format!("{chunked}5\r\nhello\r\n0\r\n\r\n")).await;
+    let mut second = Conn2::over(tokio::net::TcpStream::connect(proxy.addr).await.unwrap()).await;
+    let post = hyper::Request::post("http://x/echo").body(bytes::Bytes::from(pattern(70_000)).into()).unwrap();
+    second.send(post).await.unwrap();
+    let (sent, got) = (100_000 + 5 + 70_000, 2 * 3 + 100_000 + 5 + 70_000);
+    until("all is counted", async || {
+        let metrics = get(proxy.stats_addr(), "x", "/metrics").await;
+        let counted = |what: &str| value(&metrics, &format!("sc_proxy_{what}_bytes_total"));
+        (counted("request"), counted("response")) == (sent, got)
+    })
+    .await;
+    let metrics = get(proxy.stats_addr(), "x", "/metrics").await;
+    assert_eq!(value(&metrics, "sc_proxy_queue_duration_seconds_count"), 1);
+    assert_eq!(value(&metrics, "sc_proxy_upstream_duration_seconds_count"), 5);
+    // A stream's bytes, when it ends.
+    let mut stream = tokio::net::TcpStream::connect(proxy.addr).await.unwrap();
+    let ask = b"GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[&ask[..], &[b'x'; 1_000]].concat()).await.unwrap();
+    let mut echo = Vec::new();
+    while echo.iter().filter(|byte| **byte == b'x').count() < 1_000 {
+        tokio::io::AsyncReadExt::read_buf(&mut stream, &mut echo).await.unwrap();
+    }
+    drop(stream);
+    until("the stream is counted", async || {
+        let metrics = get(proxy.stats_addr(), "x", "/metrics").await;
+        let counted = |what: &str| value(&metrics, &format!("sc_proxy_{what}_bytes_total"));
+        (counted("request"), counted("response")) == (sent + 1_000, got + 1_000)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_it_goes_by_is_told_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    Pair::new(&["web.test", "*.web.test"]).put(folder.path(), "web");
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start_with(vec![app("web", "web.test", &[(1, backend.addr)])], |config| {
+        config.trust = vec!["10.0.0.0/8".parse().unwrap()];
+        config.limits.head_timeout = Duration::from_millis(1_500);
+        config.tls.listen = vec![([127, 0, 0, 1], 0).into()];
+        config.tls.certs = Some(folder.path().to_owned());
+    });
+    proxy.ready().await;
+    let reply = get(proxy.stats_addr(), "x", "/config").await;
+    let config: serde_json::Value = serde_json::from_str(reply.text()).unwrap();
+    assert_eq!(config["trust"], serde_json::json!(["10.0.0.0/8"]));
+    assert_eq!(config["limits"]["head_timeout_seconds"], 1.5);
+    assert_eq!(config["limits"]["connections_per_address"], 32_768);
+    assert_eq!((&config["threads"], &config["ready"]), (&2.into(), &true.into()));
+    assert_eq!((&config["routes"]["apps"], &config["routes"]["revision"]), (&1.into(), &1.into()));
+    assert_eq!(config["tls"]["names"], serde_json::json!(["*.web.test", "web.test"]));
+    assert!(!reply.text().contains("PRIVATE"), "{}", reply.text());
+    assert_eq!(config["listen"], serde_json::json!([proxy.addr]));
+
+    // Its store's or manager's credentials are nobody's business.
+    let mut config =
+        Config::new(Source::Manager { url: "http://127.0.0.1:1".to_owned(), token: Some("hush".to_owned()) });
+    config.threads = 1;
+    let (_running, _, admin) = started(config);
+    let text = get(admin, "x", "/config").await.text().to_owned();
+    assert!(text.contains("http://127.0.0.1:1") && !text.contains("hush"), "{text}");
+    assert_eq!(get(admin, "x", "/log").await.status, 404, "a library does not own the log");
 }

@@ -152,3 +152,49 @@ async fn a_head_larger_than_allowed_is_refused() {
     let mut conn = known(&proxy).await;
     assert_eq!(conn.send(ask("GET", "/", "")).await.unwrap().text(), "a");
 }
+
+#[tokio::test]
+async fn another_protocol_on_one_of_many_streams_reaches_an_http1_backend() {
+    use hyper::ext::Protocol;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let backend = Backend::start("a").await;
+    let second = Backend2::start("b").await;
+    let mut h2 = app("second", "second.test", &[(1, second.addr)]);
+    h2.traffic.protocol = sc_core::spec::Protocol::H2c;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)]), h2]);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    // The server's settings say that it can (RFC 8441 section 3): they have come with an answer.
+    conn.send(ask("GET", "/", "")).await.unwrap();
+    let connect = |host: &str, path: &str| {
+        let uri = format!("http://{host}{path}");
+        Request::connect(uri).extension(Protocol::from_static("websocket")).body(Full::<Bytes>::default()).unwrap()
+    };
+    let response = conn.0.send_request(connect("web.test", "/upgrade")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("upgrade") && !response.headers().contains_key("connection"));
+    let mut stream = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    for n in [1, 70_000] {
+        stream.write_all(&pattern(n)).await.unwrap();
+        let mut back = vec![0; n];
+        stream.read_exact(&mut back).await.unwrap();
+        assert!(back == pattern(n));
+    }
+    assert_eq!(conn.send(ask("GET", "/", "")).await.unwrap().text(), "a", "and requests go on beside it");
+    let mut stats = proxy.stats().await;
+    let streams = |frame: &sc_core::stats::Frame| frame.apps.values().map(|app| app.streams).sum::<u64>();
+    stats.until("it is counted", |frame| streams(frame) == 1).await;
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    stats.until("it has ended", |frame| streams(frame) == 0).await;
+    // An answer that is no agreement is none here either; and to HTTP/2 backends nothing is tunnelled.
+    for (host, path, status) in
+        [("web.test", "/status?403", 403), ("web.test", "/", 502), ("second.test", "/", 501), ("none.test", "/", 404)]
+    {
+        let refused = conn.0.send_request(connect(host, path)).await.unwrap();
+        assert_eq!(refused.status().as_u16(), status, "{host} {path}");
+    }
+    let plain = Request::connect("web.test:80").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(conn.0.send_request(plain).await.unwrap().status(), 405);
+}

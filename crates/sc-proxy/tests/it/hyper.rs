@@ -6,6 +6,7 @@ mod access;
 mod balance;
 mod bounds;
 mod certs;
+mod compress;
 mod control;
 mod drain;
 mod grpc;

@@ -8,6 +8,7 @@ mod balance;
 mod binary;
 mod bounds;
 mod certs;
+mod compress;
 mod control;
 mod drain;
 mod endurance;

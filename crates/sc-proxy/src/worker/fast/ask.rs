@@ -58,7 +58,9 @@ pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
 }
 
 fn route(worker: &Worker, client: &Client, request: &Request<'_, '_>) -> Option<Next> {
-    if challenge::is_path(request.path()) {
+    let is_large = request.target.len() > worker.limits.uri_bytes || request.len > worker.limits.head_bytes;
+    // hyper's side says what is wrong with such a head.
+    if is_large || challenge::is_path(request.path()) {
         return None;
     }
     let host = normal_host(request.host)?;

@@ -83,9 +83,11 @@ impl<T: Transport> Relay<'_, T> {
                 self.refuse(&mut ask, refusal, started).await
             }
         };
+        let (bytes_in, bytes_out) = (ask.upload.body_bytes(), download.body_bytes());
+        ask.app.live.count_bytes(self.worker.thread, bytes_in, bytes_out);
         if let Some(mut line) = ask.line.take() {
-            line.entry.bytes_in = ask.upload.body_bytes();
-            line.entry.bytes_out += download.body_bytes();
+            line.entry.bytes_in = bytes_in;
+            line.entry.bytes_out += bytes_out;
         }
         ask.upload.free(&self.worker.buffers);
         download.free(&self.worker.buffers);

@@ -133,7 +133,13 @@ async fn answer(
     if seen.hang_up.load(SeqCst) {
         return Err(std::io::Error::other("hang up"));
     }
+    let kind = request.headers().get("x-type").cloned();
     let mut response = respond(name, request).await;
+    // What a proxy may compress, if its type says so.
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind);
+        response.headers_mut().insert("etag", "\"v1\"".parse().unwrap());
+    }
     response.headers_mut().insert("x-backend", name.parse().unwrap());
     running.1 = true;
     Ok(response)
@@ -151,6 +157,7 @@ async fn respond(name: &'static str, mut request: Request<Incoming>) -> Response
             *response.status_mut() = StatusCode::from_u16(number() as u16).unwrap();
             response
         }
+        "/text" => full("a line of text\n".repeat(number() as usize)),
         "/large" => full(pattern(number() as usize)),
         "/echo" => Response::new(request.into_body().map_err(Broken::from).boxed_unsync()),
         "/digest" => {
