@@ -172,7 +172,7 @@ pub struct Limits {
     /// Client connections in all; further ones wait in the listen queue.
     pub connections: usize,
     /// Client connections of one address (of IPv6: a /64); further ones are closed at once. None: half of `connections`, so
-    /// that nobody shuts out all others. Peers that speak for others are exempt: trusted ones, and those of PROXY headers, whose
+    /// that nobody shuts out all others, but not less than 256. Peers that speak for others are exempt: trusted ones, and those of PROXY headers, whose
     /// clients are counted instead.
     pub connections_per_address: Option<usize>,
     /// Bytes of a request's target; a longer one gets 414.
@@ -200,10 +200,13 @@ impl Default for Limits {
     }
 }
 
+/// Connections that one address has room for unless told otherwise: those of a browser or of another proxy, several times over.
+const LEAST_PER_ADDRESS: usize = 256;
+
 impl Limits {
     /// Client connections of one address.
     pub fn per_address(&self) -> usize {
-        self.connections_per_address.unwrap_or(self.connections.div_ceil(2))
+        self.connections_per_address.unwrap_or((self.connections / 2).max(LEAST_PER_ADDRESS))
     }
 }
 

@@ -95,7 +95,7 @@ struct LimitArgs {
     #[arg(long, env = "SC_MAX_CONNECTIONS", value_parser = at_least_one, value_name = "N")]
     max_connections: Option<usize>,
     /// Client connections of one address (IPv6: a /64); further ones are closed. --trust'ed peers are exempt; behind a PROXY header
-    /// its client counts [default: half of all]
+    /// its client counts [default: half of all, at least 256]
     #[arg(long, env = "SC_MAX_CONNECTIONS_PER_ADDRESS", value_parser = at_least_one, value_name = "N")]
     max_connections_per_address: Option<usize>,
     /// Requests at once on one HTTP/2 connection

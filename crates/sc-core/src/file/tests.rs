@@ -386,7 +386,7 @@ fn what_is_compressed() {
         ("compress = { types = [\"html\"] }", "no media type"),
         ("compress = { codings = [\"lzma\"] }", "\"zstd\", \"br\" and \"gzip\""),
         ("compress = { codings = [\"br\", \"br\"] }", "at most once"),
-        ("compress = { min_size = \"2TiB\" }", "at most 1GiB"),
+        ("compress = { min_size = \"2000GiB\" }", "at most 1GiB"),
     ] {
         let error = errors(&app(text));
         assert!(error.contains(what), "{text}: {error}");

@@ -168,42 +168,6 @@ async fn what_is_logged_is_set_while_it_runs() {
 }
 
 #[tokio::test]
-async fn without_descriptors_new_connections_wait_and_open_ones_go_on() {
-    let backend = Backend::start("a").await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = routes(folder.path(), &backend);
-    // 128 descriptors in all, of which the proxy keeps 64 for other things and two for each connection.
-    let command = "ulimit -n 128 && exec \"$0\" \"$@\"";
-    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "1", "--routes-file", &file];
-    let args =
-        [&["-c", command, env!("CARGO_BIN_EXE_sc-proxy")][..], &listen, &["--max-connections-per-address", "999"]];
-    let mut program = Program::run("sh", &args.concat());
-    let addr = program.addr();
-    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
-    let mut open = Vec::new();
-    for _ in 0..20 {
-        let mut conn = Conn::open(addr).await.unwrap();
-        assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
-        open.push(conn);
-    }
-    // Far more than there are descriptors for: the kernel holds them in the listen queue.
-    let mut crowd = Vec::new();
-    for _ in 0..300 {
-        crowd.push(tokio::net::TcpStream::connect(addr).await.unwrap());
-    }
-    for _ in 0..3 {
-        for conn in &mut open {
-            assert_eq!(conn.send(request("GET", "x", "/", "")).await.unwrap().text(), "a");
-        }
-    }
-    drop(crowd);
-    until("there is room again", async || get(addr, "x", "/").await.text() == "a").await;
-    program.signal(rustix::process::Signal::TERM);
-    drop(open);
-    assert_eq!(program.ended().await.0, Some(0));
-}
-
-#[tokio::test]
 async fn descriptors_that_others_use_up_close_nobody_off() {
     let backend = Backend::start("a").await;
     let folder = tempfile::tempdir().unwrap();

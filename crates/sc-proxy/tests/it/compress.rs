@@ -39,7 +39,7 @@ fn decoded(coding: &str, bytes: &[u8]) -> (Vec<u8>, bool) {
         "gzip" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain),
         "br" => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut plain),
         "zstd" => zstd::stream::read::Decoder::new(bytes).and_then(|mut zstd| zstd.read_to_end(&mut plain)),
-        _ => bytes.as_ref().read_to_end(&mut plain),
+        _ => (&mut &bytes[..]).read_to_end(&mut plain),
     };
     (plain, read.is_ok())
 }

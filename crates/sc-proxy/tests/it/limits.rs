@@ -223,7 +223,9 @@ async fn an_http2_connection_has_so_many_requests_at_once() {
     let backend = Backend::start("one").await;
     let proxy = Proxy::start_with(vec![app("web", "", &[(1, backend.addr)])], |config| config.limits.h2_streams = 3);
     proxy.ready().await;
-    let conn = Conn2::over(TcpStream::connect(proxy.addr).await.unwrap()).await;
+    let mut conn = Conn2::over(TcpStream::connect(proxy.addr).await.unwrap()).await;
+    // With the first answer the client knows the server's settings.
+    conn.send(hyper::Request::get("http://x/").body(Default::default()).unwrap()).await.unwrap();
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..12 {
         let mut conn = conn.clone();
