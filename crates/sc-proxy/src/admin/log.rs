@@ -12,11 +12,14 @@ const LONGEST: usize = 4 * 1024;
 /// How long it may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Puts a filter in place, or says what is wrong with it.
+type Set = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
 /// The filter of this process's log. A library does not own its process's log: whoever does gives this.
 #[derive(Clone)]
 pub struct LogFilter {
     get: Arc<dyn Fn() -> String + Send + Sync>,
-    set: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    set: Arc<Set>,
 }
 
 impl LogFilter {
