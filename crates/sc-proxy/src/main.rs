@@ -120,7 +120,7 @@ struct LimitArgs {
     #[arg(long, env = "SC_UPSTREAM_IDLE_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     upstream_idle_timeout: Duration,
     /// Idle connections kept per replica and thread
-    #[arg(long, env = "SC_UPSTREAM_IDLE_CONNECTIONS", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "SC_UPSTREAM_IDLE_CONNECTIONS", default_value_t = 1024, value_name = "N")]
     upstream_idle_connections: usize,
 }
 
