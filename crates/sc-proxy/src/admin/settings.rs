@@ -81,7 +81,7 @@ pub(super) fn now(control: &Control) -> Value {
     all["routes"] = json!({
         "revision": revision, "generation": table.generation, "apps": table.apps.len(), "hosts": hosts.len(),
     });
-    all["tls"]["names"] = json!(control.settings.certs.as_ref().map(|certs| certs.current().load().list()));
+    all["tls"]["names"] = json!(control.settings.certs.as_ref().map(|certs| certs.names()));
     all["ready"] = json!(control.is_ready());
     all
 }

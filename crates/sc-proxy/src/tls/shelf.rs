@@ -60,6 +60,11 @@ impl Shelf {
         Self { current, data: data.map(Path::to_owned), inner }
     }
 
+    /// The names that have a certificate, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.current.load().list()
+    }
+
     /// What is served, as it changes.
     pub(super) fn current(&self) -> Arc<ArcSwap<Certs>> {
         self.current.clone()
