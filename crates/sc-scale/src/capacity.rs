@@ -233,6 +233,17 @@ impl Capacity {
         Some(if objective { most } else { AIM * most })
     }
 
+    /// Requests per second that all replicas together must be able to do beyond the load, whatever that is. A wait in a queue
+    /// has an exponential tail that falls the faster the more is unused (Kingman 1962): the budget's share of the answers
+    /// waits longer than the objective leaves after the work when ln(1 / budget) ÷ (objective − work) is unused; half of that
+    /// where the work varies little. What varies more is learned as a smaller capacity. One replica needs as much as fifty
+    /// do, so that what was learned of many does not make few too full; but where it is more than the load hardly anything waits.
+    pub fn idle(&self, objective: Option<&Objective>) -> f64 {
+        let Some((objective, work)) = objective.zip(self.low_load_seconds) else { return 0.0 };
+        let room = (objective.seconds - work).max(0.1 * objective.seconds);
+        0.5 * libm::log(1.0 / objective.budget.clamp(1e-6, 1.0)) / room
+    }
+
     /// The isotonic fit cut at the budget: the first bin that is not within it, and the first from there on that is
     /// surely over it.
     ///

@@ -6,8 +6,12 @@ use crate::window::Window;
 /// slow rise through the noise.
 const SPANS: [usize; 3] = [5, 10, 20];
 
-/// Standard deviations of doubt that are taken off a rise or a jump before it is believed.
+/// Standard deviations of doubt that are taken off a jump before it is believed.
 const DOUBT: f64 = 2.0;
+
+/// The same for the slope of a line. Three lines are tried every second, and a rise of chance is kept for the hold time:
+/// with two deviations one would come every quarter of a minute, with these once a minute.
+const LINE_DOUBT: f64 = 2.5;
 
 /// Longest horizon in seconds: a line is not carried on for longer than it was seen.
 const HORIZON_MAX: f64 = 20.0;
@@ -15,7 +19,8 @@ const HORIZON_MAX: f64 = 20.0;
 /// Requests per second, now and soon.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Demand {
-    /// What comes in now: the mean of the last 10 s, or what the last seconds show beyond doubt, if that is more.
+    /// What comes in now: the mean of the last 10 s, less where it falls beyond doubt, or what the last seconds show beyond
+    /// doubt, if that is more.
     pub now: f64,
     /// What is to be expected when a replica asked for now serves: `now`, with a rise carried on that is beyond doubt.
     pub soon: f64,
@@ -34,12 +39,12 @@ pub fn forecast(window: &Window, at_ms: u64, horizon: f64) -> Option<Demand> {
     if recent.is_empty() {
         return None;
     }
-    let ten = mean(recent);
+    let ten = fallen(mean(recent), recent.len(), seconds);
     let surely = |n: usize| seconds.get(..n).map_or(0.0, sure);
     let now = ten.max(surely(1)).max(surely(2)).max(surely(4));
     let ahead = horizon.clamp(0.0, HORIZON_MAX);
-    let lines = SPANS.iter().filter_map(|span| seconds.get(..*span)).map(|part| line(part, ahead));
-    Some(Demand { now, soon: lines.fold(now, f64::max) })
+    let lines = SPANS.iter().filter_map(|span| Line::through(seconds.get(..*span)?));
+    Some(Demand { now, soon: lines.map(|line| line.risen(ahead)).fold(now, f64::max) })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -52,24 +57,47 @@ fn sure(values: &[f64]) -> f64 {
     (mean - DOUBT * (mean / values.len() as f64).sqrt()).max(0.0)
 }
 
-/// The line of least squares through the seconds (newest first), carried on by `ahead` seconds, its slope lessened by
-/// the doubt about it. Where a jump from one level to another explains them better, that is no line to carry on: the
-/// mean.
-fn line(values: &[f64], ahead: f64) -> f64 {
-    let n = values.len() as f64;
-    let (mean, middle) = (mean(values), (n - 1.0) / 2.0);
-    let spread = n * (n * n - 1.0) / 12.0;
-    let slope = values.iter().enumerate().map(|(age, v)| (middle - age as f64) * v).sum::<f64>() / spread;
-    let residue = |(age, v): (usize, &f64)| {
-        let off = v - mean - slope * (middle - age as f64);
-        off * off
-    };
-    let residues = values.iter().enumerate().map(residue).sum::<f64>();
-    if slope <= 0.0 || slope * slope * spread < between_levels(values, mean) {
-        return mean;
+/// The line of least squares through some seconds.
+struct Line {
+    /// Their mean: the line's height at their middle.
+    mean: f64,
+    /// Seconds from their middle to the newest.
+    middle: f64,
+    /// Requests per second more in each second.
+    slope: f64,
+    /// Standard deviations of doubt about that: at least as for independent arrivals.
+    doubt: f64,
+}
+
+impl Line {
+    /// Of seconds, newest first, at least three. None where a jump from one level to another explains them better: that
+    /// is no line to carry on.
+    fn through(values: &[f64]) -> Option<Self> {
+        let n = values.len() as f64;
+        let (mean, middle) = (mean(values), (n - 1.0) / 2.0);
+        let spread = n * (n * n - 1.0) / 12.0;
+        let slope = values.iter().enumerate().map(|(age, v)| (middle - age as f64) * v).sum::<f64>() / spread;
+        let residue = |(age, v): (usize, &f64)| {
+            let off = v - mean - slope * (middle - age as f64);
+            off * off
+        };
+        let residues = values.iter().enumerate().map(residue).sum::<f64>();
+        let doubt = LINE_DOUBT * ((residues / (n - 2.0)).max(mean) / spread).sqrt();
+        (slope * slope * spread >= between_levels(values, mean)).then_some(Self { mean, middle, slope, doubt })
     }
-    let doubt = DOUBT * ((residues / (n - 2.0)).max(mean) / spread).sqrt();
-    mean + (slope - doubt).max(0.0) * (middle + ahead)
+
+    /// Carried on by `ahead` seconds, where it rises: its slope lessened by the doubt about it.
+    fn risen(&self, ahead: f64) -> f64 {
+        if self.slope <= 0.0 { 0.0 } else { self.mean + (self.slope - self.doubt).max(0.0) * (self.middle + ahead) }
+    }
+}
+
+/// The mean of the last seconds, carried on from their middle to now by a fall that all seconds show beyond doubt. A
+/// mean alone would be paid for some seconds longer than the load was there.
+fn fallen(mean: f64, n: usize, seconds: &[f64]) -> f64 {
+    let line = seconds.get(..SPANS[2]).and_then(Line::through).filter(|line| line.slope < 0.0);
+    let age = (n as f64 - 1.0) / 2.0;
+    line.map_or(mean, |line| mean.min((mean + line.slope * age).max(0.0) + line.doubt * age))
 }
 
 /// How much of the sum of squares the best single jump explains.
@@ -107,6 +135,13 @@ mod tests {
         let rates: Vec<f64> = (0..30).map(|s| 5_000.0 + 100.0 * f64::from(s)).collect();
         let soon = demand(&rates, 10.0).soon;
         assert!((8_300.0..=9_000.0).contains(&soon), "7900 now, 8900 in 10 s: {soon}");
+    }
+
+    #[test]
+    fn a_steady_fall_is_followed() {
+        let rates: Vec<f64> = (0..30).map(|s| 8_000.0 - 100.0 * f64::from(s)).collect();
+        let Demand { now, soon } = demand(&rates, 10.0);
+        assert!(now == soon && (5_100.0..5_400.0).contains(&now), "5100 now, 5550 in the mean: {now}");
     }
 
     #[test]

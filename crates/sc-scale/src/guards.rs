@@ -45,11 +45,12 @@ pub(crate) fn turn(now: &Now, up: bool, memory: &mut Memory) {
     }
 }
 
-/// Milliseconds that a need must stay lower before replicas are taken away: as the user says, else twice the start time,
-/// within `HOLD_MS`. One that is taken away and needed again costs a start's time of late answers; one that is kept
-/// costs what it costs.
+/// Milliseconds that a need must stay lower before replicas are taken away: as the user says, else the start time, within
+/// `HOLD_MS`. One that is taken away and needed again is paid for while it starts and serves nobody: to keep it for just
+/// as long costs at most twice what one who knows the load would pay (the ski rental problem, Karlin et al. 1988). Room for
+/// a rise is not the hold time's task but the margin's.
 pub fn hold_ms(policy: &Policy, memory: &Memory) -> u64 {
-    let own = ((2_000.0 * memory.starts.horizon()) as u64).clamp(HOLD_MS.0, HOLD_MS.1);
+    let own = ((1_000.0 * memory.starts.horizon()) as u64).clamp(HOLD_MS.0, HOLD_MS.1);
     (policy.hold_down_ms.unwrap_or(own) << memory.flaps.min(FLAPS_MAX))
         .min(HOLD_MS.1.max(policy.hold_down_ms.unwrap_or(0)))
 }
@@ -60,8 +61,9 @@ pub const FLAPS_MAX: u32 = 4;
 /// A step down so long after the last one that had to be taken back takes one doubling back, in milliseconds.
 pub const FORGIVE_MS: u64 = 300_000;
 
-/// Bounds of the hold time that is chosen here, in milliseconds.
-const HOLD_MS: (u64, u64) = (20_000, 300_000);
+/// Bounds of the hold time that is chosen here, in milliseconds: the shortest span that a rise is looked for in, so that a
+/// dip of chance is none; and no more than what users know from their other autoscaler.
+const HOLD_MS: (u64, u64) = (5_000, 300_000);
 
 /// Whether the app may sleep: `min = 0`, `idle_after` over, good data all that time. Notes when it was last busy;
 /// what nobody could see counts as busy.

@@ -81,7 +81,8 @@ impl Spell {
             Some(_) => !seen.late && seen.seconds <= ROOMY.1 * self.low_load_seconds,
             None => !seen.late,
         };
-        self.most = self.most.max(seen.load);
+        // While replicas come, what all did shared by the fewer of them is more than any did.
+        self.most = if seen.same { self.most.max(seen.load) } else { self.most };
         self.calm = if as_before { self.calm + 1 } else { 0 };
         let Some(full) = &mut self.full else { return };
         self.seconds = self.seconds.min(seen.seconds);

@@ -185,16 +185,19 @@ fn awake(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
     (policy.min == 0 && (now.want > 0 || traffic)).then(|| Ask::fixed("awake", 1, "awake: 1".to_owned()))
 }
 
-/// Demand with its margin, and the backlog to be drained, by what one replica takes.
+/// Demand with its margin, what must stay unused, and the backlog to be drained, by what one replica takes.
 fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory: &Memory) -> Option<Ask> {
     let each = memory.capacity.usable(policy.objective.is_some())?;
     let margin = memory.margin.factor();
     let backlog = backlog(now, window, memory) / DRAIN_SECONDS;
-    let load = demand.soon * margin;
+    let slow = memory.capacity.slow().is_some();
+    let idle = if slow { 0.0 } else { memory.capacity.idle(policy.objective.as_ref()).min(demand.soon) };
+    let load = demand.soon * margin + idle;
     let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now) - backlog, each, "rps")?;
     let waiting = if backlog > 0.0 { format!(" + {backlog:.1} rps to drain") } else { String::new() };
+    let idle = if idle > 0.0 { format!(" + {idle:.1} rps idle") } else { String::new() };
     ask.formula = format!(
-        "ceil(({:.1} rps × {margin:.2} margin{waiting}) ÷ {each:.1} rps per replica) = {}",
+        "ceil(({:.1} rps × {margin:.2} margin{idle}{waiting}) ÷ {each:.1} rps per replica) = {}",
         demand.soon, ask.up
     );
     Some(ask)

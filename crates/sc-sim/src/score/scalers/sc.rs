@@ -23,7 +23,15 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 impl Sc {
     /// With so many replicas at most, and answers within so many seconds.
     pub fn new(max: u32, objective: f64) -> Self {
-        let objective = Some(Objective { seconds: objective, budget: BUDGET });
+        Self::with(max, Some(Objective { seconds: objective, budget: BUDGET }))
+    }
+
+    /// With so many replicas at most, and nothing else: it looks for the knee.
+    pub fn plain(max: u32) -> Self {
+        Self::with(max, None)
+    }
+
+    fn with(max: u32, objective: Option<Objective>) -> Self {
         let policy = Policy { min: 1, max, objective, ..Policy::default() };
         let (window, memory) = (Window::default(), Memory::default());
         Self { policy, window, memory, learned: None, reason: String::new(), tells: false }
