@@ -170,6 +170,17 @@ impl Load {
             .await;
     }
 
+    /// Lets it go on until at least `least` requests were answered in all, ends it, and asserts that none failed. What happens
+    /// under a load is over the sooner the faster all is: this is what makes sure that there was a load.
+    ///
+    /// # Panics
+    /// When a request failed or so many are not answered in time.
+    pub async fn all_good(self, least: u64) {
+        let enough = async || (self.so_far().sent >= least).then_some(());
+        crate::poll(crate::secs(60), "enough requests to be sent", enough).await;
+        self.stop().await.all_good(least);
+    }
+
     /// Ends it when every request has its answer.
     ///
     /// # Panics

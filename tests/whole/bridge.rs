@@ -40,7 +40,7 @@ async fn apps_come_and_go_behind_a_bridge_on_docker() {
     let gone = async || (networks(&holder).await == web).then_some(());
     poll(secs(60), "the proxy to leave the network of an app that is gone", gone).await;
     load.goes_on(100).await;
-    load.stop().await.all_good(300);
+    load.all_good(300).await;
 
     // Both are made anew, by hand or by Docker: they find their networks again.
     docker(&["restart", "-t", "0", &proxy, &manager]).await.ok();

@@ -53,7 +53,7 @@ async fn lives(cloud: Cloud) {
     let app = cloud.app("web").await;
     assert_eq!((app.version, app.canary, share(&cloud, 50).await), (2, None, 50));
     load.goes_on(100).await;
-    load.stop().await.all_good(500);
+    load.all_good(500).await;
 }
 
 /// One that does not come up: exit 3 with the cause, and nobody noticed.
@@ -70,7 +70,7 @@ async fn fails(cloud: Cloud) {
     cloud.settles("web", 3).await;
     assert_eq!(cloud.really_running("web").await, before);
     load.goes_on(20).await;
-    load.stop().await.all_good(100);
+    load.all_good(100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

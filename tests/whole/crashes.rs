@@ -36,7 +36,7 @@ async fn manager_dies(mut cloud: Cloud) {
     cloud.settles("web", 3).await;
     // However quick the twenty rounds were: enough requests to show something.
     load.goes_on(1000u64.saturating_sub(load.so_far().ok)).await;
-    load.stop().await.all_good(1000);
+    load.all_good(1000).await;
     alone(&cloud, 3).await;
 }
 
@@ -89,7 +89,7 @@ async fn etcd_dies(mut cloud: Cloud) {
     let scaled = async || (cloud.sc(&["scale", "web=4"]).await.code == 0).then_some(());
     poll(secs(90), "a command to be taken once etcd is back", scaled).await;
     cloud.settles("web", 4).await;
-    load.stop().await.all_good(500);
+    load.all_good(500).await;
 }
 
 /// With manager and etcd dead, the proxy is killed and started again: it serves from its last table. Only what was sent
@@ -99,7 +99,7 @@ async fn proxy_alone(mut cloud: Cloud) {
     cloud.kill_manager().await;
     cloud.kill_etcd().await;
     load.goes_on(100).await;
-    load.stop().await.all_good(100);
+    load.all_good(100).await;
 
     cloud.kill_proxy().await;
     let blind = Load::start(LoadSpec::steady(cloud.http, vec![Target::host("web", HOST)]));
@@ -109,7 +109,7 @@ async fn proxy_alone(mut cloud: Cloud) {
     load.goes_on(300).await;
     let blind = blind.stop().await;
     assert!(blind.ok > 0, "the load that met the gap is served again: {blind:#?}");
-    load.stop().await.all_good(300);
+    load.all_good(300).await;
 
     cloud.resume_etcd().await;
     cloud.resume_manager().await;
@@ -170,7 +170,7 @@ async fn daemons_come_back_by_themselves_on_docker() {
     let scaled = async || (cloud.sc(&["scale", "web=2"]).await.code == 0).then_some(());
     poll(secs(60), "a command to be taken again", scaled).await;
     cloud.settles("web", 2).await;
-    load.stop().await.all_good(100);
+    load.all_good(100).await;
 }
 
 /// One of three members of etcd is killed: nothing is noticed, by requests or by commands.
@@ -190,7 +190,7 @@ async fn one_of_three_etcds_dies_on_docker() {
         let healthy = async || (docker::docker(&health).await.code == 0).then_some(());
         poll(secs(60), "the member to be back", healthy).await;
     }
-    load.stop().await.all_good(200);
+    load.all_good(200).await;
 }
 
 /// Where a member listens, by its own arguments.

@@ -35,7 +35,7 @@ async fn rolls(cloud: Cloud) {
     let history: Value = cloud.sc(&["history", "web", "-o", "json"]).await.ok().json();
     assert!(history.as_array().is_some_and(|versions| versions.len() >= 2), "{history}");
     load.goes_on(300).await;
-    load.stop().await.all_good(300);
+    load.all_good(300).await;
 }
 
 /// A version that cannot become healthy: the old one serves on, exit 3, the cause and the last log lines are shown.
@@ -54,7 +54,7 @@ async fn goes_back(cloud: Cloud) {
     poll(secs(60), "only the old replicas to run", same).await;
     cloud.settles("web", 3).await;
     load.goes_on(20).await;
-    load.stop().await.all_good(100);
+    load.all_good(100).await;
     cloud.sc(&["history", "web"]).await.ok().says(&["failed"]);
 }
 
@@ -97,7 +97,7 @@ async fn one_file_many_apps() {
         vec![Target::host("red", "red.localhost"), Target::host("blue", "blue.localhost")],
     ));
     load.goes_on(200).await;
-    load.stop().await.all_good(200);
+    load.all_good(200).await;
     let before = cloud.really_running("red").await;
     cloud.sc(&["deploy"]).await.ok();
     assert_eq!(cloud.really_running("red").await, before, "nothing changed, so nothing moved");

@@ -70,7 +70,7 @@ async fn takes_over(mut cloud: Cloud, flags: &[(&str, bool)]) {
         cloud.up().await.ok().says(&[&format!("{name} runs already")]);
         load.goes_on(50).await;
     }
-    load.stop().await.all_good(400);
+    load.all_good(400).await;
 }
 
 /// What changes the proxy's container and nothing of where it listens.

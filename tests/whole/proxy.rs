@@ -54,5 +54,5 @@ async fn routes_from_a_file() {
     let before = by("web-1");
     poll(secs(20), "both to answer", async || (by("web-1") > before + 10).then_some(())).await;
     load.goes_on(150).await;
-    load.stop().await.all_good(150);
+    load.all_good(150).await;
 }

@@ -17,7 +17,7 @@ async fn up_and_down(cloud: Cloud) {
     cloud.sc(&["scale", "web=2"]).await.ok();
     cloud.settles("web", 2).await;
     load.goes_on(500).await;
-    load.stop().await.all_good(500);
+    load.all_good(500).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,5 +83,5 @@ async fn load_raises_the_count_by_itself() {
     cloud.sc(&["why", "web"]).await.ok().says(&["web"]);
     // Decided again from its recorded inputs.
     cloud.sc(&["why", "web", "--replay"]).await.ok().says(&["byte for byte"]);
-    load.stop().await.all_good(50);
+    load.all_good(50).await;
 }

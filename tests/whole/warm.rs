@@ -37,7 +37,7 @@ async fn away_and_back(cloud: Cloud) {
         };
         poll(secs(30), "those that were woken to answer", woken).await;
     }
-    load.stop().await.all_good(200);
+    load.all_good(200).await;
     let events = cloud.sc(&["events"]).await.ok();
     events.says(&["web-3 is paused", "web-3 is woken"]);
     cloud.sc(&["scale", "web=1", "--warm", "0"]).await.ok();
@@ -127,7 +127,7 @@ async fn one_that_slept_for_long_is_stopped_and_started_again_on_docker() {
     let answered = load.so_far().by_replica;
     let serves = async || (load.so_far().by_replica.get("web-2") > answered.get("web-2")).then_some(());
     poll(secs(30), "web-2 to answer again", serves).await;
-    load.stop().await.all_good(100);
+    load.all_good(100).await;
     cloud.sc(&["events"]).await.ok().says(&["web-2 is stopped and kept", "web-2 is started again"]);
 
     cloud.write("sc.toml", &file("1s"));

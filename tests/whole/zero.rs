@@ -138,6 +138,6 @@ async fn a_manager_killed_in_a_scale_up_forgets_nothing_on_docker() {
     assert!((0.5..=2.0).contains(&(known / capacity)), "a replica took {capacity} requests/s, {known} after");
     let have = async || (u64::from(cloud.app("web").await.ready) >= want).then_some(());
     poll(secs(60), "the scale-up to be completed", have).await;
-    more.stop().await.all_good(50);
-    load.stop().await.all_good(50);
+    more.all_good(50).await;
+    load.all_good(50).await;
 }
