@@ -121,21 +121,24 @@ fn the_last_one_sleeps_too_and_is_woken_by_the_first_want() {
     insta::assert_snapshot!(world.next_steps(), @"Wake(web-2): 1 wanted");
 }
 
+type Change = fn(&mut World, &AppId);
+
+/// After which nothing that sleeps is of use any more.
+const CHANGES: [(&str, Change); 4] = [
+    ("version", |world, web| {
+        let mut new = app_spec();
+        new.env.insert("NEW".to_owned(), "1".to_owned());
+        world.deploy(web, new, 0, Program::Good);
+    }),
+    ("restart", |world, web| world.edit::<App>(&key::app(web), |app| app.restart += 1)),
+    ("stop", |world, web| world.edit::<App>(&key::app(web), |app| app.stopped = true)),
+    ("removal", |world, web| world.edit::<App>(&key::app(web), |app| app.deleting = true)),
+];
+
 #[test]
 fn a_new_version_a_restart_a_stop_and_a_removal_leave_none_asleep() {
-    type Change = fn(&mut World, &AppId);
-    let changes: [(&str, Change); 5] = [
-        ("version", |world, web| {
-            let mut new = app_spec();
-            new.env.insert("NEW".to_owned(), "1".to_owned());
-            world.deploy(web, new, 0, Program::Good);
-        }),
-        ("restart", |world, web| world.edit::<App>(&key::app(web), |app| app.restart += 1)),
-        ("stop", |world, web| world.edit::<App>(&key::app(web), |app| app.stopped = true)),
-        ("removal", |world, web| world.edit::<App>(&key::app(web), |app| app.deleting = true)),
-        ("max", |world, web| world.edit::<App>(&key::app(web), |app| app.scale.max = 1)),
-    ];
-    for (what, change) in changes {
+    let max: Change = |world, web| world.edit::<App>(&key::app(web), |app| app.scale.max = 1);
+    for (what, change) in CHANGES.into_iter().chain([("max", max)]) {
         let (mut world, web) = scaled_in(2);
         change(&mut world, &web);
         world.converge(25, 40);
@@ -386,18 +389,7 @@ fn a_parked_one_gets_its_whole_time_to_start_again() {
 
 #[test]
 fn a_new_version_a_stop_and_a_removal_leave_none_parked() {
-    type Change = fn(&mut World, &AppId);
-    let changes: [(&str, Change); 4] = [
-        ("version", |world, web| {
-            let mut new = app_spec();
-            new.env.insert("NEW".to_owned(), "1".to_owned());
-            world.deploy(web, new, 0, Program::Good);
-        }),
-        ("restart", |world, web| world.edit::<App>(&key::app(web), |app| app.restart += 1)),
-        ("stop", |world, web| world.edit::<App>(&key::app(web), |app| app.stopped = true)),
-        ("removal", |world, web| world.edit::<App>(&key::app(web), |app| app.deleting = true)),
-    ];
-    for (what, change) in changes {
+    for (what, change) in CHANGES {
         let (mut world, web) = one_of_each();
         change(&mut world, &web);
         world.converge(25, 40);

@@ -15,11 +15,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{BackOff, random};
+use super::{BackOff, RELIST, scattered};
 
-/// How long a watch is believed before everything is listed again; cut by up to a third at random.
-const RELIST: Duration = Duration::from_secs(30);
-/// The same while something cannot be opened: the store key may have been put in place.
+/// In the place of [`RELIST`] while something cannot be opened: the store key may have been put in place.
 const RELIST_BROKEN: Duration = Duration::from_secs(2);
 /// How long to wait where the store refuses to show certificates.
 const DENIED: Duration = Duration::from_secs(20);
@@ -77,7 +75,7 @@ impl StoreCerts {
         self.entries = snapshot.entries.into_iter().collect();
         let stored = self.stored(snapshot.revision);
         let patience = if stored.broken.is_empty() { RELIST } else { RELIST_BROKEN };
-        self.watch = Some((watch, Instant::now() + patience.mul_f64(1.0 - random() / 3.0)));
+        self.watch = Some((watch, Instant::now() + scattered(patience)));
         Ok(stored)
     }
 

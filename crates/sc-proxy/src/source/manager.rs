@@ -11,13 +11,11 @@ use sc_vault::Secret;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    BackOff, CertSource, Opened, RouteSource, Stored, Update,
+    BackOff, CertSource, Opened, RELIST, RouteSource, Stored, Update,
     link::{Link, LinkError},
-    random,
+    scattered,
 };
 
-/// How long one stream is believed before a new one is opened, which begins with all routes; cut by up to a third at random.
-const RELIST: Duration = Duration::from_secs(30);
 /// The longest line that is read.
 const LINE_MAX: usize = 64 << 20;
 
@@ -80,7 +78,8 @@ impl Lines {
     /// A stream of lines at this path.
     async fn open(link: &Link, path: &str) -> Result<Self, LinkError> {
         let response = link.send(Method::GET, path, Bytes::new()).await?;
-        let until = Instant::now() + RELIST.mul_f64(1.0 - random() / 3.0);
+        // A new stream begins with all there is.
+        let until = Instant::now() + scattered(RELIST);
         Ok(Self { body: response.into_body(), buffer: BytesMut::new(), until })
     }
 

@@ -12,6 +12,8 @@ mod store;
 mod target;
 mod terms;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sc_core::{AppId, routes::AppRoutes};
 
@@ -52,6 +54,15 @@ pub trait RouteSource {
     async fn next(&mut self) -> Update;
 }
 
+/// How long a watch or a stream is believed before everything is listed again. Less than the time that a replica drains by
+/// default: where an event was lost, that is noticed before the replica is stopped.
+const RELIST: Duration = Duration::from_secs(20);
+
+/// So long or up to a third less, at random, so that many proxies do not list at once.
+fn scattered(patience: Duration) -> Duration {
+    patience.mul_f64(1.0 - random() / 3.0)
+}
+
 /// Waits between attempts: doubling from 100 ms to 5 s, each cut by up to a half at random so that many proxies do not come
 /// back at once.
 #[derive(Debug, Default)]
@@ -65,8 +76,7 @@ impl BackOff {
     }
 
     pub(crate) async fn wait(&mut self) {
-        let longest =
-            std::time::Duration::from_millis(100 << self.failures.min(6)).min(std::time::Duration::from_secs(5));
+        let longest = Duration::from_millis(100 << self.failures.min(6)).min(Duration::from_secs(5));
         self.failures = self.failures.saturating_add(1);
         tokio::time::sleep(longest.mul_f64(1.0 - random() / 2.0)).await;
     }
@@ -76,4 +86,21 @@ impl BackOff {
 pub(crate) fn random() -> f64 {
     let hash = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0u8);
     (hash >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use sc_core::spec::DrainSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_event_is_noticed_before_a_replica_has_drained() {
+        let drain = Duration::from_millis(DrainSpec::default().timeout_ms);
+        // A third of it for a list that is slow and for requests sent before it.
+        assert!(RELIST <= drain * 2 / 3, "{RELIST:?} against {drain:?}");
+        for _ in 0..100 {
+            assert!((RELIST * 2 / 3..=RELIST).contains(&scattered(RELIST)));
+        }
+    }
 }

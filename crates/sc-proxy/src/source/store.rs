@@ -1,6 +1,6 @@
 //! Routes from the store: watched, and listed whole now and then, since a watch is only a hint.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sc_core::{
@@ -11,11 +11,7 @@ use sc_core::{
 use sc_store::{Changes, Entry, Store, StoreError, Watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BackOff, RouteSource, Update, random};
-
-/// How long a watch is believed before everything is listed again; cut by up to a third at random. Less than the 30 s that a
-/// replica drains by default: where a watch lost an event, it is noticed before the replica is stopped.
-const RELIST: Duration = Duration::from_secs(20);
+use super::{BackOff, RELIST, RouteSource, Update, scattered};
 
 /// Follows `routes/{project}/{app}` in a store. Nothing else is read here: for routes a user that may read `routes/` suffices.
 pub(crate) struct StoreSource {
@@ -33,7 +29,7 @@ impl StoreSource {
     async fn list(&mut self) -> Result<Update, StoreError> {
         let snapshot = self.store.load(key::ROUTES).await?;
         let watch = self.store.watch(key::ROUTES, snapshot.revision).await?;
-        self.watch = Some((watch, Instant::now() + RELIST.mul_f64(1.0 - random() / 3.0)));
+        self.watch = Some((watch, Instant::now() + scattered(RELIST)));
         let mut update = Update { revision: snapshot.revision, whole: true, ..Update::default() };
         for (key, entry) in &snapshot.entries {
             update.note(key, Some(entry));
@@ -120,6 +116,8 @@ fn read(key: &str, app: &AppId, value: &[u8]) -> Result<AppRoutes, RecordError> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn entry(value: &str) -> Entry {
