@@ -45,13 +45,13 @@ get() {
 # header NAME: of the answer on standard input.
 header() { sed -n "s/^$1: *//Ip" | head -1; }
 
-# row NAME NUMBERS…: a line of a table with minimum, median, 90th percentile and maximum.
+# row NAME NUMBERS…: a line of a table with minimum, median, 90th and 99th percentile and maximum.
 row() {
     local name=$1
     shift
     printf '%s\n' "$@" | sort -n | awk -v name="$name" '
         { v[NR] = $1 }
         function at(q) { i = int(q * (NR - 1) + 1.5); return v[i > NR ? NR : i] }
-        END { printf "%-44s %5d %8d %8d %8d %8d\n", name, NR, v[1], at(0.5), at(0.9), v[NR] }'
+        END { printf "%-44s %5d %8d %8d %8d %8d %8d\n", name, NR, v[1], at(0.5), at(0.9), at(0.99), v[NR] }'
 }
-table() { printf '%-44s %5s %8s %8s %8s %8s\n' "$1" n min median p90 max; }
+table() { printf '%-44s %5s %8s %8s %8s %8s %8s\n' "$1" n min median p90 p99 max; }

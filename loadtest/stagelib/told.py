@@ -32,3 +32,25 @@ def overload(seen, at):
     serving = next((look.at - at for look in seen if first and look.at >= first.at and look.ready > before), None)
     say = lambda seconds: "never" if seconds is None else f"{seconds:.1f} s"
     return f"from too much load to the decision {say(first and first.at - at)}, to a new replica serving {say(serving)}"
+
+
+def shortages(begin, rates, seen, each):
+    """How long there was too little for a load that is known by the second: from more than the ready replicas take at `each` to
+    enough that serve it."""
+    lasted, since = [], None
+    for look in seen:
+        second = int(look.at - begin)
+        if not 0 <= second < len(rates):
+            continue
+        if rates[second] <= look.ready * each:
+            lasted += [look.at - since] if since is not None else []
+            since = None
+        elif since is None:
+            since = look.at
+    open_end = "" if since is None else ", one to the end"
+    if not lasted:
+        return f"never too few replicas for the load{open_end}"
+    return (
+        f"{len(lasted)} times too few replicas for the load{open_end}, until enough served: median {load.percentile(lasted, 0.5):.1f} s, "
+        f"slowest {max(lasted):.1f} s"
+    )

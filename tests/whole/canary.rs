@@ -37,6 +37,7 @@ async fn lives(cloud: Cloud) {
     cloud.sc(&["ps", "web"]).await.ok().says(&["canary: its version gets 10%"]);
     cloud.sc(&["describe", "web"]).await.ok().says(&["version 2 gets 10%", "sc promote web"]);
     cloud.sc(&["history", "web"]).await.ok().says(&["canary 10%"]);
+    compares(&cloud).await;
 
     cloud.sc(&["canary", "web", "50%"]).await.ok();
     let new = share(&cloud, 300).await;
@@ -54,6 +55,17 @@ async fn lives(cloud: Cloud) {
     assert_eq!((app.version, app.canary, share(&cloud, 50).await), (2, None, 50));
     load.goes_on(100).await;
     load.all_good(500).await;
+}
+
+/// `sc diff` tells what is new to each of the two versions that serve.
+async fn compares(cloud: &Cloud) {
+    let file = "[app.web]\nimage = \"sc/matrix:0.1.0\"\nport = 8080\n[app.web.env]\nGREETING = \"two\"\n";
+    let file = cloud.write("sc.toml", file);
+    let out = cloud.sc(&["diff", "-f", file.to_str().unwrap(), "web"]).await.exits(1);
+    let (wanted, canary) = out.stdout.split_once("against version 2, the canary with 10%").expect("two versions");
+    assert!(wanted.contains("against version 1, the wanted one"), "{wanted}");
+    assert!(wanted.contains("+ env.GREETING = \"two\"") && wanted.contains("- env.GREETING = \"one\""), "{wanted}");
+    assert!(canary.contains("- routes.0.host") && !canary.contains("GREETING"), "{canary}");
 }
 
 /// One that does not come up: exit 3 with the cause, and nobody noticed.

@@ -83,6 +83,8 @@ pub struct SetScale {
     pub max: Option<u32>,
     /// At most so many replicas sleep, ready to be woken.
     pub warm: Option<u32>,
+    /// At most so many more are kept stopped, ready to be started again.
+    pub stopped: Option<u32>,
     /// The scaler holds still for so many milliseconds (0: goes on at once).
     pub pause_ms: Option<u64>,
     /// Only say what would happen.

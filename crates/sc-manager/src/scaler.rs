@@ -12,7 +12,7 @@ use sc_core::{
     records::{self, Intent, Level, Scale, Shed, UnixMs, key},
 };
 use sc_scale::{
-    Alert, Decision, Memory, Now, Policy, decide,
+    Alert, Decision, Memory, Now, Policy, Window, decide,
     minutes::{MINUTE_MS, Minute},
 };
 use sc_store::{Expect, Fence, StoreError, Write};
@@ -37,13 +37,13 @@ struct Remembered {
     recordings: Recordings,
     /// The minute that goes on, by its number since 1970.
     minute: u64,
-    /// When the load was last more than the maximum takes.
+    /// When the load was last more than the maximum of replicas did.
     pressed: BTreeMap<AppId, UnixMs>,
     /// What was warned of last, and when.
     warned: BTreeMap<(AppId, &'static str), UnixMs>,
 }
 
-/// Load is shed until the maximum has been enough for so many milliseconds.
+/// Load is shed until the maximum has been enough for so many milliseconds, or less is wanted.
 const SHED_FOR_MS: u64 = 60_000;
 
 /// The same warning is given at most so often.
@@ -212,7 +212,8 @@ fn shed(
     pressed: &mut BTreeMap<AppId, UnixMs>,
 ) -> Option<Shed> {
     let now = world.now_ms();
-    if decision.alerts.iter().any(|alert| matches!(alert, Alert::MaxReached { .. })) {
+    let too_much = |window: &Window| sc_scale::overload::overloaded(policy, now, window, memory, before.is_some());
+    if decision.want >= policy.max && world.reports.with_window(id, too_much) {
         pressed.insert(id.clone(), now);
     } else if before.is_none() {
         return None;

@@ -34,6 +34,51 @@ const SECONDS: u64 = 300;
 /// Limits that differ by less than this part stay: each change is a new table for every proxy.
 const SAME: f64 = 0.25;
 
+/// Seconds in a row without room that tell of more load than all replicas take. One is enough where what they take is known:
+/// the rest may be what is left from before they were there.
+const EVIDENCE: (u64, u64) = (1, 3);
+
+/// So many in a row tell of it whether requests pile up further or not, and whether all replicas are there or not.
+const STUCK: u64 = 15;
+
+/// More than this multiple of what is known to be the most that all take is too much at once.
+const KNOWN: f64 = 1.2;
+
+/// Seconds over which what is refused is counted, so that a single bad one is none.
+const REFUSED: u64 = 10;
+
+/// Arrivals above this multiple of the answers: requests pile up, or are refused.
+const TOO_MANY: f64 = 1.05;
+
+/// Whether load is to be shed, or (`sheds`) still is: whether more comes than `max` replicas take, by what they do and not by what
+/// was learned of them. What was learned is at first far too little, and an app whose replicas suffice must refuse nobody.
+///
+/// It begins when requests take longer than the objective all through some seconds, though all replicas are there, and still more
+/// come than are answered; it goes on while a part of what comes is refused.
+pub fn overloaded(policy: &Policy, at_ms: u64, window: &Window, memory: &Memory, sheds: bool) -> bool {
+    let Some(objective) = policy.objective else { return false };
+    if sheds {
+        return more_come(at_ms, REFUSED, window);
+    }
+    let full = |sample: &&Sample| {
+        let inside = (sample.in_flight - sample.streams).max(0.0) + sample.held;
+        sample.ready > 0 && inside > objective.seconds * sample.completed()
+    };
+    let all_there = |sample: &&Sample| sample.ready >= policy.max;
+    let for_long = window.last(at_ms, STUCK).take_while(full).count() as u64;
+    let with_all = window.last(at_ms, STUCK).take_while(|sample| full(sample) && all_there(sample)).count() as u64;
+    let came = window.mean(at_ms, 2, |sample| Some(sample.arrivals)).unwrap_or(0.0);
+    let most = memory.capacity.rps().filter(|(_, sure)| *sure).map(|(rps, _)| rps * f64::from(policy.max));
+    let seconds = if most.is_some_and(|most| came > KNOWN * most) { EVIDENCE.0 } else { EVIDENCE.1 };
+    for_long >= STUCK || with_all >= seconds && more_come(at_ms, seconds, window)
+}
+
+/// Whether more came than was answered in the last seconds.
+fn more_come(at_ms: u64, seconds: u64, window: &Window) -> bool {
+    let mean = |value: fn(&Sample) -> f64| window.mean(at_ms, seconds, |sample| Some(value(sample))).unwrap_or(0.0);
+    mean(|sample| sample.arrivals) > TOO_MANY * mean(Sample::completed)
+}
+
 /// What each replica shall work on at once, and how long requests wait for that, at `max` and more load than it takes. None:
 /// there is no objective or it cannot be reached, nothing is known of what a replica does, or most of it are streams.
 pub fn shed(policy: &Policy, at_ms: u64, window: &Window, memory: &Memory, before: Option<&Shed>) -> Option<Shed> {
@@ -55,7 +100,7 @@ pub fn shed(policy: &Policy, at_ms: u64, window: &Window, memory: &Memory, befor
     Some(before.filter(|old| alike(old, &new)).copied().unwrap_or(new))
 }
 
-/// Requests per second that one replica answers: what it is known to take, or what it did of late if that is more.
+/// Requests per second that one replica answers: what it is known to take, or what it did of late or does now if that is more.
 fn capacity(at_ms: u64, window: &Window, memory: &Memory) -> Option<f64> {
     let learned = memory.capacity.rps().map_or(0.0, |(rps, _)| rps);
     let did = window.last(at_ms, SECONDS).filter(|s| s.ready > 0).map(|s| s.completed() / f64::from(s.ready));
@@ -63,7 +108,9 @@ fn capacity(at_ms: u64, window: &Window, memory: &Memory) -> Option<f64> {
     let mut did: Vec<f64> = did.collect();
     did.sort_by(f64::total_cmp);
     let often = did.get(did.len() * 9 / 10).copied().unwrap_or(0.0);
-    Some(learned.max(often)).filter(|rps| *rps > 0.0)
+    // Not long after a rise, what is done now is all there is to go by.
+    let now = window.mean(at_ms, EVIDENCE.1, |s| (s.ready > 0).then(|| s.completed() / f64::from(s.ready)));
+    Some(learned.max(often).max(now.unwrap_or(0.0))).filter(|rps| *rps > 0.0)
 }
 
 /// What a replica has at work besides the requests whose answers are waited for, in the seconds that were well.
@@ -108,6 +155,68 @@ mod tests {
 
     fn policy(seconds: f64) -> Policy {
         Policy { max: 3, objective: Some(Objective { seconds, budget: 0.05 }), ..Policy::default() }
+    }
+
+    /// Seconds of arrivals, answers, requests inside and ready replicas, one after the other.
+    fn seconds(rows: &[(f64, f64, f64, u32)]) -> (u64, Window) {
+        let mut window = Window::default();
+        for (second, (arrivals, answers, in_flight, ready)) in rows.iter().enumerate() {
+            let completions = [0.0, *answers, 0.0, 0.0, 0.0, 0.0];
+            let (at_ms, arrivals, in_flight, ready) = ((second as u64 + 1) * 1_000, *arrivals, *in_flight, *ready);
+            window.push(Sample { at_ms, arrivals, completions, in_flight, ready, ..Sample::default() });
+        }
+        (rows.len() as u64 * 1_000, window)
+    }
+
+    fn sheds(rows: &[(f64, f64, f64, u32)], sheds: bool) -> bool {
+        let (at_ms, window) = seconds(rows);
+        overloaded(&policy(0.2), at_ms, &window, &Memory::default(), sheds)
+    }
+
+    #[test]
+    fn nobody_is_refused_while_replicas_start_or_what_waited_for_them_is_worked_off() {
+        // 200 a second come to one that does 80; two more are there from the third second on.
+        let rows = [
+            (200.0, 80.0, 60.0, 1),
+            (200.0, 80.0, 180.0, 1),
+            (200.0, 220.0, 240.0, 3),
+            (200.0, 230.0, 200.0, 3),
+            (200.0, 230.0, 170.0, 3),
+            (200.0, 230.0, 140.0, 3),
+            (200.0, 230.0, 110.0, 3),
+        ];
+        (1..=rows.len()).for_each(|n| assert!(!sheds(&rows[..n], false), "after {n} s"));
+        let hiccup =
+            [(200.0, 200.0, 10.0, 3), (200.0, 60.0, 80.0, 3), (200.0, 240.0, 60.0, 3), (200.0, 200.0, 12.0, 3)];
+        (1..=hiccup.len()).for_each(|n| assert!(!sheds(&hiccup[..n], false), "{n} s into a hiccup"));
+    }
+
+    #[test]
+    fn what_all_replicas_cannot_do_is_shed_soon_and_for_as_long_as_some_is_refused() {
+        let rows = [(600.0, 240.0, 190.0, 3), (600.0, 240.0, 550.0, 3), (600.0, 240.0, 910.0, 3)];
+        assert!(!sheds(&rows[..2], false) && sheds(&rows, false));
+        let memory = Memory { capacity: known(80.0), ..Memory::default() };
+        let (at_ms, window) = seconds(&rows[..1]);
+        assert!(overloaded(&policy(0.2), at_ms, &window, &memory, false), "at once where the most is known");
+        assert!(
+            sheds(&[(240.0, 239.0, 100.0, 2); 15], false),
+            "full for long, whatever it is that keeps the third away"
+        );
+        assert!(!sheds(&[(240.0, 239.0, 100.0, 2); 14], false));
+        assert!(sheds(&[(300.0, 240.0, 20.0, 3); 10], true));
+        let mut hiccup = [(240.0, 240.0, 12.0, 3); 10];
+        hiccup[4].1 = 150.0;
+        assert!(!sheds(&hiccup, true), "replicas suffice but for a hiccup");
+    }
+
+    /// Known to take this and no more.
+    fn known(rps: f64) -> crate::Capacity {
+        let mut capacity = crate::Capacity::default();
+        capacity.inherit(rps);
+        let last = *capacity.bins.keys().next_back().unwrap();
+        capacity.bins.insert(last + 1, crate::capacity::Bin { seconds: 3.0, over: 60.0 });
+        assert!(capacity.rps().is_some_and(|(_, sure)| sure));
+        capacity
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use view::{findings, views};
 use sc_core::{
     certs::{Cert, Certificate, Certificates, Hosts},
     plan::Desired,
-    records::{Level, UnixMs},
+    records::{Event, Level, UnixMs},
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,8 @@ pub fn days_left(cert: &Cert, now_ms: UnixMs) -> String {
     }
 }
 
-/// What was told of certificates that end: once when it is soon, once when it is over.
+/// What was told of certificates that end: once when it is soon, once when it is over. A manager that has just begun to lead finds
+/// what others told among the stored events.
 #[derive(Default)]
 struct Told(BTreeMap<(String, UnixMs), bool>);
 
@@ -90,7 +91,11 @@ impl Told {
                         (Level::Warning, "cert_ends_soon", format!("certificate {name} ({names}) is only {left}"))
                     }
                 };
-                world.events.add(world.events.event(level, kind, None, text));
+                // By its end it is told from its successor of the same name.
+                let data = serde_json::json!({ "certificate": name, "not_after_ms": cert.not_after_ms });
+                if world.events.last(|event| event.kind == kind && event.data == data).is_none() {
+                    world.events.add(Event { data, ..world.events.event(level, kind, None, text) });
+                }
             }
             now.insert(key, over);
         }

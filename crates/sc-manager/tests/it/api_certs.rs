@@ -69,6 +69,30 @@ async fn they_are_added_sealed_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn another_manager_does_not_tell_again_what_ends_soon() {
+    let store = Arc::new(Memory::new());
+    let told = |server: &Server, name: &str| {
+        let events = server.running.world.events.since(0, &Default::default()).0;
+        events.iter().filter(|e| e.kind == "cert_ends_soon" && e.data["certificate"] == name).count()
+    };
+    let server = Server::start_on(store.clone(), |_| ()).await;
+    server.client().put_cert("soon", &made(&["b.test"], 10)).await.unwrap();
+    server.until("its end is told", async |_| told(&server, "soon") == 1).await;
+    let written = async || store.load("default/events/").await.unwrap().entries;
+    let is_told = |entry: &sc_store::Entry| String::from_utf8_lossy(&entry.value).contains("cert_ends_soon");
+    server.until("that is written", async |_| written().await.values().any(is_told)).await;
+    drop(server);
+
+    let server = Server::start_on(store.clone(), |_| ()).await;
+    server.client().put_cert("later", &made(&["c.test"], 10)).await.unwrap();
+    server.until("another's end is told", async |_| told(&server, "later") == 1).await;
+    assert_eq!(told(&server, "soon"), 1);
+    // Its successor's end is news.
+    server.client().put_cert("soon", &made(&["b.test"], 9)).await.unwrap();
+    server.until("the successor's end is told", async |_| told(&server, "soon") == 2).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_served_is_refused_whole() {
     let server = Server::start().await;
     let client = server.client();

@@ -10,6 +10,8 @@ use crate::{exit, out, session::Session};
 
 /// Show what a deploy would change; exit status 1 if anything
 ///
+/// While a canary is on trial, the file is compared with the wanted version and with the canary, each under its name.
+///
 /// Exit status: 0 nothing · 1 something · others as always.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,31 +33,47 @@ async fn compare(args: Args, session: &Session) -> anyhow::Result<u8> {
     let client = session.client()?;
     let mut text = String::new();
     for app in &planned {
-        let lines = differences(&client, app).await?;
-        if !lines.is_empty() {
-            text += &format!("{}\n", session.paint.strong(&app.app.to_string()));
-        }
-        for line in lines {
-            let painted = if line.starts_with('+') { session.paint.good(&line) } else { session.paint.bad(&line) };
-            text += &format!("  {painted}\n");
+        for (than, lines) in differences(&client, app).await? {
+            if !lines.is_empty() {
+                text += &format!("{}{than}\n", session.paint.strong(&app.app.to_string()));
+            }
+            for line in lines {
+                let painted = if line.starts_with('+') { session.paint.good(&line) } else { session.paint.bad(&line) };
+                text += &format!("  {painted}\n");
+            }
         }
     }
     out::print(&text)?;
     Ok(if text.is_empty() { exit::OK } else { exit::ERROR })
 }
 
-async fn differences(client: &Client, app: &Planned) -> anyhow::Result<Vec<String>> {
-    let wanted = serde_json::to_value(&app.deploy.spec)?;
-    let (before, bounds) = match client.app(&app.app).await {
-        Ok(view) => (serde_json::to_value(&view.spec)?, Some(serde_json::to_value(&view.scale)?)),
-        Err(error) if error.status() == Some(404) => (Value::Null, None),
+/// What differs from the version that is wanted, and from the one on trial; each with what its heading says of it.
+async fn differences(client: &Client, app: &Planned) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+    let new = serde_json::to_value(&app.deploy.spec)?;
+    let view = match client.app(&app.app).await {
+        Ok(view) => Some(view),
+        Err(error) if error.status() == Some(404) => None,
         Err(error) => return Err(error.into()),
     };
-    let mut lines = lines(&before, &wanted, "");
+    let (before, bounds) = match &view {
+        Some(view) => (serde_json::to_value(&view.spec)?, serde_json::to_value(&view.scale)?),
+        None => (Value::Null, Value::Null),
+    };
+    let mut wanted = lines(&before, &new, "");
     if let Some(scale) = &app.deploy.scale {
-        lines.extend(self::lines(&bounds.unwrap_or(Value::Null), &serde_json::to_value(scale)?, "scale"));
+        wanted.extend(lines(&bounds, &serde_json::to_value(scale)?, "scale"));
     }
-    Ok(lines)
+    let Some((number, canary)) = view.and_then(|view| Some((view.version, view.canary?))) else {
+        return Ok(vec![(String::new(), wanted)]);
+    };
+    let versions = client.versions(&app.app).await?;
+    let trial = versions.iter().find(|version| version.version == canary.version);
+    let trial = lines(&trial.map_or(Ok(Value::Null), |version| serde_json::to_value(&version.spec))?, &new, "");
+    let (share, of_trial) = (canary.share, canary.version);
+    Ok(vec![
+        (format!(", against version {number}, the wanted one"), wanted),
+        (format!(", against version {of_trial}, the canary with {share} of the requests"), trial),
+    ])
 }
 
 /// Each leaf that differs: what goes, what comes.

@@ -116,6 +116,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "max", help_heading = "Count")]
     warm: Option<u32>,
 
+    /// Keep up to so many more stopped, to be started without being made anew (for a day)
+    #[arg(long, value_name = "N", requires = "max", help_heading = "Count")]
+    stopped: Option<u32>,
+
     /// GET this path must answer 200 to 399
     #[arg(long, value_name = "PATH", group = "probe", help_heading = "Health")]
     health_http: Option<String>,
@@ -264,7 +268,8 @@ fn meaning(args: &Args) -> anyhow::Result<(Deploy, Vec<LocalFile>)> {
         },
         volumes: args.volume.clone(),
     };
-    let warm = WarmSpec { size: args.warm.unwrap_or(0), ..WarmSpec::default() };
+    let (size, stopped) = (args.warm.unwrap_or(0), args.stopped.unwrap_or(0));
+    let warm = WarmSpec { size, stopped, ..WarmSpec::default() };
     let bounds = |max| ScaleSpec { min: args.min.unwrap_or(1), max, auto: true, warm, ..ScaleSpec::default() };
     let scale = args.max.map(bounds);
     let note = note::of_this_command();
@@ -345,7 +350,7 @@ mod tests {
     fn what_is_typed_is_what_is_meant() {
         let (deploy, files) = read(
             "web --bin ./bin/hello --copy conf:/etc/ --port 9000 --host a.localhost --host b.localhost --path /x \
-             --env A=b=c --max 10 --warm 2 --health-http /healthz --ready-within 5s --memory 64MiB --cpus 0.5 -- --greet hi",
+             --env A=b=c --max 10 --warm 2 --stopped 3 --health-http /healthz --ready-within 5s --memory 64MiB --cpus 0.5 -- --greet hi",
         )
         .unwrap();
         assert_eq!(deploy.spec.source, Source::Files { base: None });
@@ -357,7 +362,8 @@ mod tests {
         assert_eq!(deploy.spec.health.start_ms, 5_000);
         assert_eq!(deploy.spec.resources.memory, Some(64 << 20));
         let scale = deploy.scale.unwrap();
-        assert_eq!((scale.min, scale.max, scale.auto, scale.warm.size), (1, 10, true, 2));
+        assert_eq!((scale.min, scale.max, scale.auto), (1, 10, true));
+        assert_eq!((scale.warm.size, scale.warm.stopped), (2, 3));
 
         let (deploy, _) = read("web --image nginx --canary 2.5%").unwrap();
         assert_eq!(deploy.canary.map(|share| share.permille()), Some(25));

@@ -42,6 +42,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     warm: Option<u32>,
 
+    /// Keep up to so many more stopped, to be started without being made anew; 0: none
+    #[arg(long, value_name = "N")]
+    stopped: Option<u32>,
+
     /// Keep sc from changing the count for so long; 0 ends that
     #[arg(long, value_name = "TIME", value_parser = times::millis)]
     pause: Option<u64>,
@@ -68,7 +72,7 @@ fn wish(text: &str) -> Result<(AppId, Option<u32>), String> {
 /// Sets counts.
 pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     let bounds = args.auto || args.min.is_some() || args.max.is_some();
-    let options = bounds || args.warm.is_some() || args.pause.is_some();
+    let options = bounds || args.warm.is_some() || args.stopped.is_some() || args.pause.is_some();
     if let Some((app, _)) = args.apps.iter().find(|(_, count)| count.is_none() && !options) {
         return Err(exit::usage(format!("how many replicas of {app}?\n  → {app}=3, or {app} --auto --max 10")));
     }
@@ -99,6 +103,7 @@ fn request(args: &Args, count: Option<u32>) -> SetScale {
         min: args.min,
         max: args.max,
         warm: args.warm,
+        stopped: args.stopped,
         pause_ms: args.pause,
         dry_run: args.dry_run,
     }
@@ -117,12 +122,13 @@ async fn dry(client: &Client, accepted: &Accepted, args: &Args, count: Option<u3
     let mode =
         if auto && count.is_none() { format!(", sc chooses from {} to {max}", min.min(max)) } else { String::new() };
     let warm = args.warm.map_or_else(String::new, |warm| format!(", up to {warm} sleep"));
+    let stopped = args.stopped.map_or_else(String::new, |stopped| format!(", up to {stopped} are kept stopped"));
     let pause = match args.pause {
         None => String::new(),
         Some(0) => ", held no longer".to_owned(),
         Some(pause) => format!(", held for {}", format_duration(pause)),
     };
-    Ok(format!("{app}: {} → {to} replicas{mode}{warm}{pause}", view.want))
+    Ok(format!("{app}: {} → {to} replicas{mode}{warm}{stopped}{pause}", view.want))
 }
 
 #[cfg(test)]
