@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -105,9 +105,19 @@ pub struct Tally {
     pub by_replica: BTreeMap<String, u64>,
     /// Good answers by version.
     pub by_version: BTreeMap<String, u64>,
+    /// When the latest request was sent that a replica answered well.
+    pub latest: BTreeMap<String, SystemTime>,
+    /// For how long requests were sent, once that is over.
+    pub lasted: Duration,
 }
 
 impl Tally {
+    /// Requests sent a second; 0 as long as it goes on.
+    pub fn rate(&self) -> f64 {
+        let seconds = self.lasted.as_secs_f64();
+        if seconds > 0.0 { self.sent as f64 / seconds } else { 0.0 }
+    }
+
     /// Asserts that every request was answered, and that there were at least `least`.
     ///
     /// # Panics
@@ -117,9 +127,10 @@ impl Tally {
         let first: Vec<_> = self.failed.iter().take(10).collect();
         assert!(
             self.failed.is_empty(),
-            "{} of {} requests failed, the first ones: {first:#?}",
+            "{} of {} requests failed ({:.0} were sent a second), the first ones: {first:#?}",
             self.failed.len(),
-            self.sent
+            self.sent,
+            self.rate()
         );
         assert_eq!(self.sent, self.ok, "every request is counted once");
         assert!(self.sent >= least, "only {} requests were sent, too few to show anything", self.sent);
@@ -187,11 +198,12 @@ impl Load {
     /// When the answers do not come.
     pub async fn stop(self) -> Tally {
         self.shared.stop.store(true, Ordering::Relaxed);
+        let lasted = self.shared.begun.elapsed();
         let all =
             self.shared.in_flight.acquire_many(u32::try_from(self.shared.spec.in_flight_max).expect("a small bound"));
         let all = timeout(PATIENCE + Duration::from_secs(10), all).await.expect("every request to end");
         drop(all);
-        self.so_far()
+        Tally { lasted, ..self.so_far() }
     }
 }
 
@@ -220,7 +232,7 @@ async fn drive(shared: Arc<Shared>) {
 async fn one(shared: Arc<Shared>) {
     let number = shared.next.fetch_add(1, Ordering::Relaxed);
     shared.tally.lock().unwrap_or_else(PoisonError::into_inner).sent += 1;
-    let sent = shared.begun.elapsed();
+    let (sent, at) = (shared.begun.elapsed(), SystemTime::now());
     let post = number.is_multiple_of(shared.spec.post_every);
     let outcome = timeout(PATIENCE, ask(&shared, number, post)).await;
     let outcome = outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
@@ -228,6 +240,8 @@ async fn one(shared: Arc<Shared>) {
     match outcome {
         Ok((replica, version)) => {
             tally.ok += 1;
+            // Answers may come in another order than requests were sent.
+            tally.latest.entry(replica.clone()).and_modify(|latest| *latest = at.max(*latest)).or_insert(at);
             *tally.by_replica.entry(replica).or_default() += 1;
             *tally.by_version.entry(version).or_default() += 1;
         }

@@ -1,7 +1,11 @@
 //! `sc up` with another proxy: the new container takes over the sockets of the old one under load.
 
-use std::process::Stdio;
+use std::{convert::Infallible, process::Stdio, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, channel::Channel};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
 use sc_tests::{
     Cloud, Load, LoadSpec, Target,
     docker::{containers, docker},
@@ -10,6 +14,8 @@ use sc_tests::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
 };
 
 /// A request whose body is half sent.
@@ -29,6 +35,69 @@ async fn finish(mut stream: TcpStream) {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("helloworld"), "{answer}");
 }
 
+/// A WebSocket whose other end says everything again.
+async fn web_socket(cloud: &Cloud) -> TcpStream {
+    let mut stream = TcpStream::connect(cloud.http).await.expect("a connection");
+    let head = b"GET /tunnel HTTP/1.1\r\nhost: web.localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(head).await.expect("a request");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.expect("a head"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    stream
+}
+
+async fn says_it_again(socket: &mut TcpStream) {
+    let mut echo = [0; 4];
+    socket.write_all(b"ping").await.expect("it takes more");
+    socket.read_exact(&mut echo).await.expect("it answers");
+    assert_eq!(&echo, b"ping");
+}
+
+/// An answer that goes on until it is told to end.
+struct Download {
+    end: oneshot::Sender<()>,
+    /// How much came of it, once it has ended well.
+    whole: JoinHandle<usize>,
+}
+
+impl Download {
+    async fn begin(cloud: &Cloud) -> Self {
+        let stream = TcpStream::connect(cloud.http).await.expect("a connection");
+        let (mut client, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+        tokio::spawn(connection);
+        let (mut pieces, body) = Channel::<Bytes, Infallible>::new(1);
+        let request = Request::post("/echo").header("host", "web.localhost").body(body).expect("a request");
+        let (end, mut ends) = oneshot::channel();
+        let whole = tokio::spawn(async move {
+            let mut answer = client.send_request(request).await.expect("an answer").into_body();
+            let (mut sent, mut got) = (0, 0);
+            while ends.try_recv().is_err() {
+                pieces.send_data(Bytes::from_static(&[b'x'; 1_000])).await.expect("it takes more");
+                sent += 1_000;
+                while got < sent {
+                    let piece = answer.frame().await.expect("it goes on").expect("it is not broken off");
+                    got += piece.data_ref().map_or(0, Bytes::len);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(pieces);
+            let rest = answer.collect().await.expect("it ends as it should").to_bytes();
+            assert_eq!((got + rest.len(), rest.len()), (sent, 0));
+            sent
+        });
+        Self { end, whole }
+    }
+
+    async fn finish(self) {
+        assert!(!self.whole.is_finished(), "it goes on until it is told to end");
+        self.end.send(()).expect("it listens");
+        assert!(self.whole.await.expect("it ended well") > 10_000);
+    }
+}
+
 /// Ids of the proxy's containers, by name.
 async fn proxies(cloud: &Cloud) -> Vec<(String, String)> {
     let all = containers(&cloud.name).await;
@@ -38,17 +107,20 @@ async fn proxies(cloud: &Cloud) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Changed twice under load, the second time with an `sc up` that is killed half-way: no request fails, not even one that is
-/// under way all the time; afterwards one container has the name, and Docker starts it again if it ends.
+/// Changed under load, the second time with an `sc up` that is killed half-way: no request fails, not even one that is
+/// under way all the time, and a WebSocket and a download go on; afterwards one container has the name, and Docker starts it
+/// again if it ends.
 async fn takes_over(mut cloud: Cloud, flags: &[(&str, bool)]) {
     let always = cloud.more.clone();
     let (name, next) = (format!("{}-proxy", cloud.name), format!("{}-proxy-next", cloud.name));
-    cloud.run("web", &["--host", "web.localhost", "--replicas", "2"]).await;
+    let command = ["--host", "web.localhost", "--replicas", "2", "--", "sc-matrix", "--test-endpoints"];
+    cloud.run("web", &command).await;
     cloud.serves("web.localhost", "/whoami").await;
     let load = Load::start(LoadSpec::steady(cloud.http, vec![Target::host("web", "web.localhost")]));
     load.goes_on(50).await;
     for (flag, killed) in flags {
         let (before, request) = (proxies(&cloud).await, half_sent(&cloud).await);
+        let (mut socket, download) = (web_socket(&cloud).await, Download::begin(&cloud).await);
         cloud.more = [&always[..], &[(*flag).to_owned()]].concat();
         let mut up = cloud.up_command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sc up");
         let beside = async || proxies(&cloud).await.iter().any(|(name, _)| *name == next).then_some(());
@@ -57,7 +129,12 @@ async fn takes_over(mut cloud: Cloud, flags: &[(&str, bool)]) {
             up.kill().await.expect("it is killed");
         }
         load.goes_on(150).await;
+        // Both proxies are there now, or only the new one if somebody has ended these.
+        says_it_again(&mut socket).await;
+        download.finish().await;
         finish(request).await;
+        says_it_again(&mut socket).await;
+        drop(socket);
         if *killed {
             cloud.up().await.ok();
         } else {

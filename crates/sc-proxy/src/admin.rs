@@ -5,6 +5,7 @@
 //! | `GET /stats` | lines of JSON [`sc_core::stats::Frame`], without end |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /routes` | the routes in force, with each backend's live state |
+//! | `POST /routes/relist` | reads all routes anew; the manager asks for it when a change of theirs does not arrive |
 //! | `GET /config` | flags, limits and timeouts in force, the revision of the routes, the names of the certificates; no secrets |
 //! | `GET /log`, `PUT /log` | what is logged, as `info` or `info,sc_proxy::worker=debug` |
 //! | `POST /backends/REPLICA/drain?seconds=N` | gives the backend no new request for so long; without `seconds` until it is undone |
@@ -30,7 +31,7 @@ use http_body_util::{BodyExt, Full, channel::Channel, combinators::UnsyncBoxBody
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderValue, ORIGIN},
     server::conn::http1,
     service::service_fn,
 };
@@ -126,7 +127,7 @@ async fn connection(control: Rc<Control>, stream: Box<dyn Stream>, place: OwnedS
 
 fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> {
     if request.method() == Method::POST {
-        return drain::answer(control, request);
+        return change(control, request);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here, and PUT /log\n");
@@ -144,6 +145,18 @@ fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> 
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "no routes yet, or stopping\n"),
         _ => text(StatusCode::NOT_FOUND, "try /stats, /metrics, /routes, /config, /log, /healthz or /readyz\n"),
     }
+}
+
+/// Answers a POST.
+fn change(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> {
+    if request.headers().contains_key(ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "web pages may change nothing here\n");
+    }
+    if request.uri().path() == "/routes/relist" {
+        control.relist.notify_one();
+        return text(StatusCode::OK, "ok\n");
+    }
+    drain::answer(control, request)
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {

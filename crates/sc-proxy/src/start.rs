@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -25,7 +28,7 @@ use crate::{
         file::FileError, link::Link,
     },
     tls::{Tls, TlsError},
-    upgrade::{Handed, LETTING_GO, listener_use, wire::Use},
+    upgrade::{Handed, LETTING_GO, listener_use, moves, wire::Use},
     worker::{self, Door, Listener, Plan, Signal},
 };
 
@@ -127,6 +130,8 @@ pub struct Running {
     sockets: Vec<(Use, OwnedFd)>,
     /// Writes the access log; it ends when the workers have.
     writer: Option<JoinHandle<()>>,
+    /// Gives clients' connections to the next process; it ends when the workers have.
+    giver: Option<JoinHandle<()>>,
 }
 
 /// Starts a proxy: it serves when this returns. It runs on threads of its own and needs no runtime of the caller's, but a
@@ -214,6 +219,7 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         phase: Arc::new(watch::channel(phase).0),
         sockets,
         writer: None,
+        giver: None,
     };
     let parts = Parts {
         id,
@@ -471,7 +477,7 @@ fn bind_admin(admin: &Admin, handed: &mut Handed) -> Result<(admin::Socket, Stri
 
 /// Binds a unix socket; a left-over one that nobody listens on is replaced.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixListener;
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
             std::fs::remove_file(path)?;
@@ -508,8 +514,9 @@ impl Running {
         for worker in std::mem::take(&mut self.workers) {
             join(worker).await;
         }
-        if let Some(writer) = self.writer.take() {
-            join(writer).await;
+        self.shared.moves.close();
+        for rest in [self.giver.take(), self.writer.take()].into_iter().flatten() {
+            join(rest).await;
         }
         if let Some((stop, control)) = self.control.take() {
             let _ = stop.send(());
@@ -567,6 +574,26 @@ impl Running {
         self.shared.ports.close();
     }
 
+    /// From here on connections that are between two requests go to the process on the other side, instead of being closed.
+    pub(crate) fn give_clients(&mut self, stream: UnixStream) {
+        let moved = self.shared.moves.open();
+        match spawn("sc-proxy-moves", move || moves::give(&stream, &moved)) {
+            Ok(giver) => self.giver = Some(giver),
+            Err(error) => {
+                self.shared.moves.close();
+                tracing::warn!(%error, "clients' connections are closed instead of being handed over");
+            }
+        }
+    }
+
+    /// Takes in what the process on the other side gives, as long as that lives.
+    pub(crate) fn take_clients(&self, stream: UnixStream) {
+        let shared = self.shared.clone();
+        if let Err(error) = spawn("sc-proxy-moves", move || moves::take(&stream, &shared)) {
+            tracing::warn!(%error, "connections of the process before are not taken over");
+        }
+    }
+
     fn say_stop(&self, by: Instant) {
         self.signal.send_modify(|signal| signal.stop_by = Some(signal.stop_by.map_or(by, |earlier| earlier.min(by))));
     }
@@ -576,6 +603,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.sockets.clear();
         self.shared.ports.close();
+        self.shared.moves.close();
         self.say_stop(Instant::now());
         self.control.take(); // its end of the channel tells the control thread
         if let Some(socket) = &self.socket {

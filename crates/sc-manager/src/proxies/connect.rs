@@ -1,10 +1,10 @@
-//! The stats stream over HTTP, on TCP or a unix socket.
+//! A proxy's admin API over HTTP, on TCP or a unix socket: the stats stream, and the order to read routes anew.
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Incoming, client::conn::http1, header};
+use hyper::{Method, Request, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use sc_core::stats::Frame;
 use tokio::{
@@ -25,33 +25,47 @@ pub struct HttpStats;
 #[async_trait]
 impl StatsSource for HttpStats {
     async fn open(&self, _id: &str, stats: &str) -> Result<Frames, String> {
-        if let Some(path) = stats.strip_prefix("unix:") {
-            let stream = UnixStream::connect(path).await.map_err(|e| format!("{stats}: {e}"))?;
-            return frames(stream, "proxy", stats).await;
-        }
-        let host = stats.strip_prefix("http://").unwrap_or(stats).trim_end_matches('/');
-        let stream = TcpStream::connect(host).await.map_err(|e| format!("{stats}: {e}"))?;
-        frames(stream, host, stats).await
+        let (body, driver) = ask(stats, Method::GET, "/stats").await?;
+        let lines = Lines { body, rest: BytesMut::new(), _driver: driver };
+        Ok(stream::unfold(Some(lines), next).boxed())
+    }
+
+    async fn relist(&self, stats: &str) -> Result<(), String> {
+        ask(stats, Method::POST, "/routes/relist").await.map(drop)
     }
 }
 
-async fn frames<T>(io: T, host: &str, stats: &str) -> Result<Frames, String>
+/// One request over a connection of its own: the body of a good answer, and what drives the connection.
+async fn ask(stats: &str, method: Method, path: &str) -> Result<(Incoming, AbortOnDropHandle<()>), String> {
+    let asked = async {
+        if let Some(socket) = stats.strip_prefix("unix:") {
+            return over(UnixStream::connect(socket).await?, "proxy", method, path).await;
+        }
+        let host = stats.strip_prefix("http://").unwrap_or(stats).trim_end_matches('/');
+        over(TcpStream::connect(host).await?, host, method, path).await
+    };
+    asked.await.map_err(|error: Box<dyn std::error::Error + Send + Sync>| format!("{stats}: {error}"))
+}
+
+async fn over<T>(
+    io: T,
+    host: &str,
+    method: Method,
+    path: &str,
+) -> Result<(Incoming, AbortOnDropHandle<()>), Box<dyn std::error::Error + Send + Sync>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let wrong = |e: &dyn std::fmt::Display| format!("{stats}: {e}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| wrong(&e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
     let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         let _ = connection.await;
     }));
-    let request = Request::get("/stats").header(header::HOST, host).body(Empty::<Bytes>::new());
-    let request = request.map_err(|e| wrong(&e))?;
-    let response = sender.send_request(request).await.map_err(|e| wrong(&e))?;
+    let request = Request::builder().method(method).uri(path).header(header::HOST, host);
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
     if !response.status().is_success() {
-        return Err(format!("{stats}: status {}", response.status()));
+        return Err(format!("status {}", response.status()).into());
     }
-    let lines = Lines { body: response.into_body(), rest: BytesMut::new(), _driver: driver };
-    Ok(stream::unfold(Some(lines), next).boxed())
+    Ok((response.into_body(), driver))
 }
 
 struct Lines {

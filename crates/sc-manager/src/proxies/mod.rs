@@ -1,6 +1,7 @@
 //! What the proxies report: one streaming connection to each, its latest frame, and per app one [`Sample`] a second.
 
 mod connect;
+mod lag;
 mod samples;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 pub use connect::HttpStats;
 use futures_util::{StreamExt, stream::BoxStream};
+pub use lag::Lag;
 use samples::Samples;
 use sc_core::{
     AppId, ReplicaId,
@@ -45,6 +47,9 @@ pub trait StatsSource: Send + Sync + 'static {
     /// # Errors
     /// What went wrong, for people.
     async fn open(&self, id: &str, stats: &str) -> Result<Frames, String>;
+
+    /// Asks the proxy there to read all routes anew.
+    async fn relist(&self, stats: &str) -> Result<(), String>;
 }
 
 /// Everything the proxies said, shared with everybody.
@@ -278,12 +283,14 @@ pub struct Connections {
     source: Arc<dyn StatsSource>,
     reports: Arc<Reports>,
     tasks: BTreeMap<String, (String, AbortOnDropHandle<()>)>,
+    /// Those who are being told something; one at a time each.
+    told: BTreeMap<String, AbortOnDropHandle<()>>,
 }
 
 impl Connections {
     /// None yet.
     pub fn new(source: Arc<dyn StatsSource>, reports: Arc<Reports>) -> Self {
-        Self { source, reports, tasks: BTreeMap::new() }
+        Self { source, reports, tasks: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     /// Makes the connections those of the registered proxies; one that moved or started anew is connected to anew.
@@ -297,6 +304,25 @@ impl Connections {
                 self.tasks.insert(id.clone(), (place(proxy), AbortOnDropHandle::new(tokio::spawn(task))));
             }
         }
+    }
+
+    /// Tells these proxies that they have missed a change of the routes. One of a release that does not understand it goes on
+    /// looking by itself.
+    pub fn relist(&mut self, late: &[String], registered: &BTreeMap<String, Proxy>) {
+        self.told.retain(|_, task| !task.is_finished());
+        for id in late.iter().filter(|id| !self.told.contains_key(*id)).cloned().collect::<Vec<_>>() {
+            let Some(proxy) = registered.get(&id) else { continue };
+            let task = tell(self.source.clone(), id.clone(), proxy.stats.clone());
+            self.told.insert(id, AbortOnDropHandle::new(tokio::spawn(task)));
+        }
+    }
+}
+
+async fn tell(source: Arc<dyn StatsSource>, id: String, stats: String) {
+    match timeout(SILENCE, source.relist(&stats)).await {
+        Ok(Ok(())) => tracing::info!(proxy = id, "it lacks routes published seconds ago: told to read them anew"),
+        Ok(Err(error)) => tracing::debug!(proxy = id, error, "it lacks routes and cannot be told"),
+        Err(_late) => tracing::debug!(proxy = id, "it lacks routes and does not answer"),
     }
 }
 

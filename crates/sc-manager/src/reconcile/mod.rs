@@ -26,7 +26,7 @@ use crate::{
     outside,
     pace::Pace,
     probe::{Prober, Probes},
-    proxies::{Connections, StatsSource},
+    proxies::{Connections, Lag, StatsSource},
     scaler,
     settings::Settings,
     usage,
@@ -79,6 +79,7 @@ impl Reconciler {
         let mut turns = Turns {
             probes: Probes::new(self.parts.prober.clone(), self.parts.clock.clone(), world.answers.clone()),
             connections: Connections::new(self.parts.stats.clone(), world.reports.clone()),
+            lag: Lag::default(),
             acts: Acts::new(world.clone()),
             networks_gone: Default::default(),
             pace: Pace::default(),
@@ -142,6 +143,7 @@ async fn candidacy(world: Arc<World>) {
 struct Turns {
     probes: Probes,
     connections: Connections,
+    lag: Lag,
     acts: Acts,
     pace: Pace,
     too_large: too_large::TooLarge,

@@ -31,6 +31,8 @@ impl Turns {
         world.keep_refused(|replica| desired.replica(replica).is_some());
         measure(&world.metrics, &desired, fence);
         let Some(fence) = fence else { return };
+        let late = self.lag.late(&desired, &observed, Instant::now());
+        self.connections.relist(&late, &desired.proxies);
         let mut desired = (*desired).clone();
         desired.leads_since_ms = desired.leads_since_ms.max(even_since_ms);
         self.too_large.leave_alone(&mut desired);

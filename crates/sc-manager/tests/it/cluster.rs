@@ -70,6 +70,10 @@ pub struct FakeProxy {
     store: Memory,
     /// It has applied no more than this.
     pub stuck_at: Mutex<Option<u64>>,
+    /// How often it was told to read all routes anew.
+    pub told: AtomicU64,
+    /// It does so, and is not stuck any more.
+    pub obeys: AtomicBool,
     /// Requests in flight.
     pub in_flight: Mutex<BTreeMap<ReplicaId, u64>>,
     /// Requests a second that come for an app.
@@ -91,6 +95,8 @@ impl FakeProxy {
         Self {
             store,
             stuck_at: Mutex::default(),
+            told: AtomicU64::new(0),
+            obeys: AtomicBool::new(false),
             in_flight: Mutex::default(),
             rps: Mutex::default(),
             held: Mutex::default(),
@@ -165,6 +171,14 @@ impl StatsSource for FakeStats {
             Some((Ok(frame), (proxy, true)))
         });
         Ok(frames.boxed())
+    }
+
+    async fn relist(&self, _stats: &str) -> Result<(), String> {
+        self.0.told.fetch_add(1, SeqCst);
+        if self.0.obeys.load(SeqCst) {
+            *self.0.stuck_at.lock().unwrap() = None;
+        }
+        Ok(())
     }
 }
 

@@ -39,6 +39,10 @@ impl StatsSource for NoProxies {
     async fn open(&self, _id: &str, _stats: &str) -> Result<Frames, String> {
         Err("there are none".to_owned())
     }
+
+    async fn relist(&self, _stats: &str) -> Result<(), String> {
+        Err("there are none".to_owned())
+    }
 }
 
 impl Server {

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-use hyper::{Request, Response, StatusCode, body::Incoming, header::ORIGIN};
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use sc_core::ReplicaId;
 
 use super::{Body, text};
@@ -11,11 +11,8 @@ use crate::{control::Control, live::Backend};
 /// The longest drain that ends by itself.
 const LONGEST_S: u64 = 7 * 24 * 3_600;
 
-/// Answers a POST.
+/// Answers a POST about a backend.
 pub(super) fn answer(control: &Rc<Control>, request: &Request<Incoming>) -> Response<Body> {
-    if request.headers().contains_key(ORIGIN) {
-        return text(StatusCode::FORBIDDEN, "web pages may change nothing here\n");
-    }
     let uri = request.uri();
     let order = uri.path().strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/'));
     let Some((replica, order @ ("drain" | "undrain"))) = order else {

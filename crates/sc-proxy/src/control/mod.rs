@@ -103,6 +103,8 @@ pub(crate) struct Control {
     frame_now: tokio::sync::Notify,
     /// A table or the way of probing has changed.
     pub(crate) published: tokio::sync::Notify,
+    /// A change was missed: all routes are to be read anew.
+    pub(crate) relist: tokio::sync::Notify,
     pub(crate) settings: Settings,
 }
 
@@ -122,13 +124,14 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             frames: broadcast::channel(FRAMES).0,
             frame_now: tokio::sync::Notify::new(),
             published: tokio::sync::Notify::new(),
+            relist: tokio::sync::Notify::new(),
             settings: parts.settings,
         });
         let (saves, registered) = (watch::channel(()), watch::channel(false));
         let cert_saves = watch::channel(());
         let (updates, incoming) = mpsc::channel(UPDATES);
         let mut tasks = vec![
-            spawn_local(follow((parts.source)(), updates)),
+            spawn_local(follow(control.clone(), (parts.source)(), updates)),
             spawn_local(publish(control.clone(), incoming, saves.0)),
             spawn_local(frames::send(control.clone())),
             spawn_local(watch_applied(control.clone())),
@@ -164,7 +167,13 @@ async fn own(
     phase: Arc<watch::Sender<Phase>>,
 ) {
     let mut now = phase.subscribe();
-    while now.wait_for(|phase| *phase == Phase::Serving).await.is_ok() {
+    // It may be told to let go before it has seen that these are its own: upgrades can come one upon the other.
+    let mine = |phase: &Phase| matches!(phase, Phase::Serving | Phase::LettingGo);
+    while let Ok(is) = now.wait_for(mine).await.map(|phase| *phase) {
+        if is == Phase::LettingGo {
+            gone(&phase);
+            continue;
+        }
         let served = socket.try_clone().and_then(|socket| admin::serve(control.clone(), socket));
         let served = match served {
             Ok(serve) => AbortOnDropHandle::new(spawn_local(serve)),
@@ -188,8 +197,19 @@ async fn own(
             control.state.borrow_mut().keeps(false);
             control.applied_moved();
         }
-        phase.send_replace(Phase::Gone);
+        gone(&phase);
     }
+}
+
+/// Admin socket and data folder are left, unless they were taken back meanwhile.
+fn gone(phase: &watch::Sender<Phase>) {
+    phase.send_if_modified(|phase| {
+        let leaves = *phase == Phase::LettingGo;
+        if leaves {
+            *phase = Phase::Gone;
+        }
+        leaves
+    });
 }
 
 /// Waits a moment for the registration to be taken back.
@@ -199,8 +219,20 @@ async fn leave(registrar: Option<JoinHandle<()>>) {
     }
 }
 
-async fn follow(mut source: Box<dyn RouteSource>, updates: mpsc::Sender<Update>) {
-    while updates.send(source.next().await).await.is_ok() {}
+async fn follow(control: Rc<Control>, mut source: Box<dyn RouteSource>, updates: mpsc::Sender<Update>) {
+    loop {
+        let update = tokio::select! {
+            update = source.next() => update,
+            () = control.relist.notified() => {
+                tracing::info!("told that routes have changed: all are read anew");
+                source.relist();
+                continue;
+            }
+        };
+        if updates.send(update).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Works changes into the table. What has piled up meanwhile is one change.

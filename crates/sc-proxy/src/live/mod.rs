@@ -26,7 +26,7 @@ use std::{
 use arc_swap::ArcSwap;
 use sc_core::AppId;
 
-use crate::{addresses::Addresses, ports::Ports, table::RouteTable};
+use crate::{addresses::Addresses, ports::Ports, table::RouteTable, upgrade::moves::Moves};
 
 /// Everything a request needs to find its way, swapped whole.
 #[derive(Debug, Default)]
@@ -71,6 +71,8 @@ pub struct Shared {
     pub turned_away: AtomicU64,
     /// The ports of TCP routes.
     pub ports: Ports,
+    /// Clients' connections that move from process to process.
+    pub moves: Moves,
     /// What became of the access log's lines.
     pub access: crate::access::Counts,
     /// What authorities are to find, by token; none while there is nothing.
@@ -99,6 +101,7 @@ impl Shared {
             addresses: Addresses::default(),
             turned_away: AtomicU64::new(0),
             ports: Ports::new(threads),
+            moves: Moves::new(threads),
             access: Default::default(),
             challenges: Default::default(),
             epoch: Instant::now(),

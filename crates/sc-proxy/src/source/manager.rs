@@ -47,6 +47,10 @@ impl ManagerSource {
 
 #[async_trait(?Send)]
 impl RouteSource for ManagerSource {
+    fn relist(&mut self) {
+        self.stream = None;
+    }
+
     async fn next(&mut self) -> Update {
         loop {
             let next = match &mut self.stream {

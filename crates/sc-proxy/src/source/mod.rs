@@ -50,8 +50,11 @@ pub struct Update {
 /// A source of routes.
 #[async_trait(?Send)]
 pub trait RouteSource {
-    /// Waits for the next change; the first is whole. Not called again before it has answered.
+    /// Waits for the next change; the first is whole. Not called again before it has answered, but may be dropped while it waits.
     async fn next(&mut self) -> Update;
+
+    /// Somebody knows of a change that did not come: the next one is whole. Nothing for sources that look themselves.
+    fn relist(&mut self) {}
 }
 
 /// How long a watch or a stream is believed before everything is listed again. Less than the time that a replica drains by

@@ -53,6 +53,10 @@ impl StoreSource {
 
 #[async_trait(?Send)]
 impl RouteSource for StoreSource {
+    fn relist(&mut self) {
+        self.watch = None;
+    }
+
     async fn next(&mut self) -> Update {
         loop {
             if let Some(update) = self.watched().await {

@@ -7,7 +7,8 @@
 //!       ── READY ──────────────▶ lets go of the admin socket and the data folder
 //!       ◀────────────────── GO ─
 //!  accepts
-//!       ── SERVING ────────────▶ stops accepting, drains for as long as its grace, exits 0
+//!       ── SERVING, TAKING ────▶ stops accepting, drains for as long as its grace, exits 0
+//!       ◀── clients' connections, each between two of its requests (see [`moves`])
 //! ```
 //!
 //! Whatever fails before SERVING leaves the old process as it was. A connection in a socket's accept queue would be reset with
@@ -15,6 +16,7 @@
 //! processes are registered while the old one drains, the new one by an id of its own: the manager stops a replica
 //! only when both have let go of it.
 
+pub(crate) mod moves;
 pub mod service;
 pub(crate) mod wire;
 
@@ -46,6 +48,8 @@ const ROUTES: Duration = Duration::from_secs(45);
 const READY: u8 = b'r';
 const GO: u8 = b'g';
 const SERVING: u8 = b's';
+/// The new process also takes connections. One of an earlier release does not say it, and none is waited for.
+const TAKING: u8 = b't';
 const STAY: u8 = b'n';
 /// How long the old process may take to leave admin socket and data folder.
 pub(crate) const LETTING_GO: Duration = Duration::from_secs(10);
@@ -141,7 +145,10 @@ async fn take_over(
     });
     let stream = stream.await.map_err(failed)?;
     running.launch(crew)?;
-    let _ = blocking(move || wire::say(&stream, SERVING)).await;
+    let said = blocking(move || wire::say(&stream, SERVING).and_then(|()| wire::say(&stream, TAKING)).map(|()| stream));
+    if let Ok(stream) = said.await {
+        running.take_clients(stream);
+    }
     let upgrades = listener.map_or_else(|| Upgrades::bind(socket), Upgrades::new).map_err(failed)?;
     Ok((running, upgrades))
 }
@@ -222,7 +229,8 @@ impl Successor {
             Ok(()) => {
                 let words = move || {
                     wire::say(&stream, GO)?;
-                    wire::hear(&stream, SERVING)
+                    wire::hear(&stream, SERVING)?;
+                    Ok(wire::hear(&stream, TAKING).is_ok().then_some(stream))
                 };
                 blocking(words).await
             }
@@ -230,13 +238,36 @@ impl Successor {
             Err(error) => blocking(move || wire::say(&stream, STAY)).await.and(Err(error)),
         };
         match serves {
-            Ok(()) => running.forget_sockets(),
-            Err(_) => running.take_back(),
+            Ok(heir) => {
+                running.forget_sockets();
+                if let Some(stream) = heir {
+                    running.give_clients(stream);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                running.take_back();
+                Err(error)
+            }
         }
-        serves
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    /// As when one upgrade follows upon the other on a busy machine: the control thread gets to run only when the next is
+    /// asked for already.
+    #[tokio::test]
+    async fn who_is_asked_to_let_go_before_it_has_begun_does_so() {
+        let given = Source::Given(tokio::sync::watch::channel(Default::default()).1);
+        let (running, _crew) = prepare(Config::new(given), Handed::default(), Phase::LettingGo).unwrap();
+        running.let_go().await.unwrap();
+    }
 }

@@ -1,5 +1,5 @@
 //! What the two processes say to each other, over a unix socket: a list of sockets with their descriptors (SCM_RIGHTS), then
-//! one word each way. Blocking calls with deadlines: see [`super`] for who says what when.
+//! one word each way, and at last clients' connections in the manner of the sockets. Blocking calls with deadlines: see [`super`] for who says what when.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -39,6 +39,8 @@ pub(crate) enum Use {
     AdminUnix(PathBuf),
     /// Where the next upgrade is asked for.
     Upgrade,
+    /// A connection of this client, between two requests.
+    Client(SocketAddr),
 }
 
 /// All there is to hand over, as JSON behind its length.

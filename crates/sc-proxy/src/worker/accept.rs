@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::{net, sync::watch, task::JoinHandle};
 
 use super::{Door, Listener, Open, Worker, client, fast, relayed, secure, tcp};
-use crate::config::Http1;
+use crate::{config::Http1, upgrade::moves::Moved};
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -81,6 +81,22 @@ async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::Tcp
             tokio::time::sleep(PAUSE).await;
         }
         Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
+    }
+}
+
+/// Serves what the process before gives, until it is aborted.
+pub(super) async fn arrivals(worker: Rc<Worker>) {
+    loop {
+        for Moved { stream, peer } in worker.shared.moves.arrivals(worker.thread).await {
+            let open = Open::new(&worker);
+            match net::TcpStream::from_std(stream) {
+                Ok(stream) if open.is_borne(peer.ip()) => {
+                    serve(worker.clone(), open, Door::Http, stream, (peer, None));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a connection of the process before is lost"),
+            }
+        }
     }
 }
 

@@ -234,6 +234,16 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     const ENDS_WHEN_DROPPED: bool = false;
     /// It is under TLS.
     const SECURE: bool = false;
+    /// Between two requests all of its state is in the socket: another process can go on with it.
+    const MOVES: bool = false;
+
+    /// That socket.
+    fn into_socket(self) -> Option<std::net::TcpStream>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// Ready when reading is worth a try. To ask this costs less than a reading that finds nothing.
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -243,6 +253,11 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 impl Transport for TcpStream {
     const ENDS_WHEN_DROPPED: bool = true;
+    const MOVES: bool = true;
+
+    fn into_socket(self) -> Option<std::net::TcpStream> {
+        self.into_std().ok()
+    }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_read_ready(cx).map(drop)

@@ -180,6 +180,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
         let (worker, listeners, signal) = Worker::new(plan);
         let accepting = accept::listen(&worker, listeners)?;
         let ticking = tokio::task::spawn_local(client::tick(worker.clone()));
+        tokio::task::spawn_local(accept::arrivals(worker.clone()));
         let stop_by = worker.obey(signal).await;
         worker.stopping.set(true);
         worker.leaving.notify_waiters();
@@ -289,6 +290,16 @@ impl Worker {
             Rc::new(LocalApp { live: app.live.clone(), budget, at: Cell::new(0) })
         };
         self.apps.borrow_mut().entry(app.live.serial).or_insert_with(new).clone()
+    }
+
+    /// Whether connections are to be closed after the answer.
+    fn closes<T: client::Transport>(&self) -> bool {
+        self.stopping.get() && !self.moves::<T>()
+    }
+
+    /// Whether connections go to another process between two requests.
+    fn moves<T: client::Transport>(&self) -> bool {
+        T::MOVES && self.stopping.get() && self.shared.moves.is_open()
     }
 
     /// Hands on what there is of the access log.

@@ -216,6 +216,66 @@ async fn routes_in_the_store_are_served_and_the_proxy_registers_there() {
     until("it serves", async || get(addr, "x", "/").await.text() == "b").await;
 }
 
+/// A store whose watches never see anything.
+struct Deaf(Memory);
+
+struct Silence;
+
+#[async_trait::async_trait]
+impl sc_store::Watch for Silence {
+    async fn next(&mut self) -> Result<sc_store::Changes, sc_store::StoreError> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Deaf {
+    async fn load(&self, prefix: &str) -> Result<sc_store::Snapshot, sc_store::StoreError> {
+        self.0.load(prefix).await
+    }
+    async fn watch(&self, _: &str, _: u64) -> Result<Box<dyn sc_store::Watch>, sc_store::StoreError> {
+        Ok(Box::new(Silence))
+    }
+    async fn commit(
+        &self,
+        fence: Option<sc_store::Fence>,
+        expects: Vec<sc_store::Expect>,
+        writes: Vec<Write>,
+    ) -> Result<u64, sc_store::StoreError> {
+        self.0.commit(fence, expects, writes).await
+    }
+    async fn grant(&self, ttl: Duration) -> Result<sc_store::LeaseId, sc_store::StoreError> {
+        self.0.grant(ttl).await
+    }
+    async fn keep_alive(&self, lease: sc_store::LeaseId) -> Result<(), sc_store::StoreError> {
+        self.0.keep_alive(lease).await
+    }
+    async fn revoke(&self, lease: sc_store::LeaseId) -> Result<(), sc_store::StoreError> {
+        self.0.revoke(lease).await
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_of_a_lost_change_reads_all_routes_anew() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let store: Arc<dyn Store> = Arc::new(Deaf(Memory::new()));
+    put(&*store, &key::routes(&web()), doc(&app("web", "", &[(1, a.addr)]))).await;
+    let (_running, addr, admin) = started(Config::new(Source::Store(store.clone())));
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let revision = put(&*store, &key::routes(&web()), doc(&app("web", "", &[(2, b.addr)]))).await;
+    let mut stats = Stats::open(admin).await;
+    for _ in 0..2 {
+        assert!(stats.next().await.applied < revision, "it knows nothing of it");
+    }
+    let told = Conn::open(admin).await.unwrap().send(request("POST", "x", "/routes/relist", "")).await.unwrap();
+    assert_eq!(told.status, 200);
+    stats.until("it has read them", |frame| frame.applied >= revision).await;
+    assert_eq!(get(addr, "x", "/").await.text(), "b");
+}
+
 #[tokio::test]
 async fn with_the_source_dead_the_last_routes_serve_also_after_a_restart() {
     let a = Backend::start("a").await;

@@ -70,6 +70,32 @@ async fn twenty_upgrades_under_load_fail_no_request() {
     assert!(fresh.is_empty(), "{fresh:?}");
 }
 
+/// To close a kept connection is to race the client's next request: so they are not closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_connections_go_on_in_the_next_process() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let mut serving = start(ANY, 2, folder.path(), &file);
+    let addr = serving.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        kept.push(Conn::open(addr).await.unwrap());
+    }
+    for threads in [3, 1, 2] {
+        for conn in &mut kept {
+            assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+        }
+        let mut next = start(addr, threads, folder.path(), &file);
+        assert_eq!(next.addr(), addr);
+        assert_eq!(std::mem::replace(&mut serving, next).ended().await.0, Some(0), "it waits for none of them");
+    }
+    for conn in &mut kept {
+        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+    }
+}
+
 /// Backends are replaced one after the other, and in the middle the proxy itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replacements_with_an_upgrade_in_the_middle_fail_no_request() {

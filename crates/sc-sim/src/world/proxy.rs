@@ -412,6 +412,10 @@ impl StatsSource for Fleet {
         proxy.state().listeners.push(sender);
         Ok(tokio_stream_of(receiver))
     }
+
+    async fn relist(&self, _stats: &str) -> Result<(), String> {
+        Err("not simulated: a proxy that has lost an event looks by itself".to_owned())
+    }
 }
 
 fn tokio_stream_of(receiver: mpsc::Receiver<Result<Frame, String>>) -> Frames {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One task per connection does everything; where two things can happen at once (a body each way, a client that leaves) they
-//! are polled one after the other. A connection that is idle has no buffer.
+//! are polled one after the other. A connection that is idle has no buffer, and can move to another process.
 
 mod ask;
 mod buffer;
@@ -32,6 +32,7 @@ use super::{
     answer::Refusal,
     client::{self, Client, Transport, until_over},
 };
+use crate::upgrade::moves::Moved;
 
 /// How long a client that is still sending may take to see that we have closed.
 const LINGER: Duration = Duration::from_secs(2);
@@ -44,10 +45,23 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stre
         let connection = pin!(connection(&worker, &client, &mut stream, &mut input));
         until_over(&worker, &client.phase, connection).await
     };
-    if end == Some(End::Odd) {
-        let read = Bytes::copy_from_slice(input.filled());
-        drop(input);
-        Box::pin(client::serve(worker, open, stream, read, peer)).await;
+    match end {
+        Some(End::Odd) => {
+            let read = Bytes::copy_from_slice(input.filled());
+            drop(input);
+            Box::pin(client::serve(worker, open, stream, read, peer)).await;
+        }
+        Some(End::Moves) => move_on(&worker, stream, peer),
+        // Its time was over because of a stop.
+        None if input.is_empty() && client.phase.is_idle() && worker.moves::<T>() => move_on(&worker, stream, peer),
+        Some(End::Over) | None => {}
+    }
+}
+
+/// Sends a connection to the process that takes over.
+fn move_on<T: Transport>(worker: &Worker, stream: T, peer: SocketAddr) {
+    if let Some(stream) = stream.into_socket() {
+        worker.shared.moves.send(Moved { stream, peer });
     }
 }
 
@@ -57,6 +71,8 @@ enum End {
     Over,
     /// What comes next is hyper's.
     Odd,
+    /// What comes next is the next process's.
+    Moves,
 }
 
 async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut T, input: &mut Buf) -> End {
@@ -75,6 +91,7 @@ async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: 
             Some(Next::Refuse | Next::Read) => refuse(worker, client, stream, input).await,
         };
         match after {
+            After::Keep if input.is_empty() && worker.moves::<T>() => return End::Moves,
             After::Keep => client.phase.idle(worker.limits.idle_timeout),
             After::Close => {
                 if !T::ENDS_WHEN_DROPPED {

@@ -189,7 +189,7 @@ impl<T: Transport> Relay<'_, T> {
                 let client = (&mut *self.stream, &mut *self.input);
                 let _ = ask.upload.poll(cx, client, backend, (&worker.buffers, phase))?;
             }
-            let close = ask.close || worker.stopping.get();
+            let close = ask.close || worker.closes::<T>();
             let manner = Manner { to_head, takes_trailers, close, date: &date };
             match download.poll_head(cx, self.stream, backend, &worker.buffers, manner) {
                 Poll::Pending if ask.upload.is_whole() && self.is_gone(cx) => Poll::Ready(Err(Failure::Gone)),
@@ -246,7 +246,7 @@ impl<T: Transport> Relay<'_, T> {
         if backend.is_some() {
             release(download, ask.upload.is_sent(), &mut backend, Instant::now());
         }
-        match (ask.upload.is_whole(), ask.close || worker.stopping.get()) {
+        match (ask.upload.is_whole(), ask.close || worker.closes::<T>()) {
             (false, _) => After::Linger,
             (true, true) => After::Close,
             (true, false) => After::Keep,
@@ -256,7 +256,7 @@ impl<T: Transport> Relay<'_, T> {
     async fn refuse(&mut self, ask: &mut Ask, refusal: Refusal, started: Instant) -> After {
         count(self.worker, &ask.app, refusal.status(), started.elapsed());
         note_refusal(&mut ask.line, refusal);
-        let keep = ask.upload.is_whole() && !ask.close && !self.worker.stopping.get();
+        let keep = ask.upload.is_whole() && !ask.close && !self.worker.closes::<T>();
         let text = refuse::text(refusal, &self.worker.date.borrow(), ask.is_head, !keep);
         if let Some(line) = &mut ask.line {
             line.entry.bytes_out =
