@@ -1,7 +1,7 @@
 # What the measurements share. Source it: . "$(dirname "$0")/lib.sh"
 #
 # Each measurement brings up an installation of its own beside whatever runs (instance $instance, loopback ports only),
-# and takes it down again, also after a failure. Programs: $SC_BIN_DIR, else deploy/images builds them.
+# and takes it down again, also after a failure. Programs: $SC_BIN_DIR, with the images of them made already; else deploy/images builds both.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
@@ -17,8 +17,12 @@ say() { printf '%s\n' "$*" >&2; }
 sc() { env -u SC_TOKEN HOME="$work" XDG_CONFIG_HOME="$work" "$bin/sc" "$@"; }
 
 up() {
-    deploy/images
-    bin=${SC_BIN_DIR:-$(deploy/images --binaries)}
+    if [[ -n ${SC_BIN_DIR:-} ]]; then
+        bin=$SC_BIN_DIR # and the images are there
+    else
+        deploy/images
+        bin=$(deploy/images --binaries)
+    fi
     sc up --instance "$instance" --http "$http" --listen "$api" --admin "$admin" --pool 10.209.0.0/16 >&2
 }
 

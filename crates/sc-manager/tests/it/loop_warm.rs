@@ -105,11 +105,8 @@ async fn a_parked_one_that_the_engine_does_not_start_is_replaced() {
     let cluster = Cluster::new().await;
     let manager = cluster.leader("a").await;
     let web = manager.run_app("web", 2).await;
-    let desired = cluster.desired();
-    let mut scale = desired.apps[&web].app.scale.clone();
-    scale.warm.stopped = 1;
-    let request = sc_api::types::Deploy { scale: Some(scale), ..deploy(crate::cluster::spec("web", "1"), 2) };
-    commands::deploy(&manager.world, &web, &request).await.unwrap();
+    let request = SetScale { stopped: Some(1), ..SetScale::default() };
+    commands::set_scale(&manager.world, &web, &request).await.unwrap();
     cluster.has(&web, 2).await;
     manager.scale(&web, 1).await;
     eventually("one is parked", || parked(&cluster, &["web-2"])).await;
