@@ -11,6 +11,10 @@ pub const SECONDS: usize = 900;
 /// Data older than this (ms) is stale: it may hold or raise the count, never lower it.
 pub const STALE_MS: u64 = 5_000;
 
+/// Seconds without a sample of what the replicas use after which that is not known: some for the mean that is taken of it, and some
+/// for replicas that are only warming up.
+const UNMEASURED: u64 = 15;
+
 /// One second of one app, summed over all proxies and replicas. What is zero or none is left out of its JSON: a day of
 /// them is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -127,7 +131,8 @@ impl Window {
         (n > 0).then(|| sum / f64::from(n))
     }
 
-    /// Why nothing may be lowered now: there is no data, it is stale, or a proxy's part is missing. None: all is well.
+    /// Why nothing may be lowered now: there is no data, it is stale, a proxy's part is missing, or what the replicas use was
+    /// measured and is no longer, so that what asked for replicas by that asks no more. None: all is well.
     pub fn doubt(&self, at_ms: u64) -> Option<String> {
         let Some(last) = self.seconds.back() else {
             return Some("no data yet: never lower".to_owned());
@@ -136,7 +141,13 @@ impl Window {
         if age > STALE_MS {
             return Some(format!("data is {} s old: never lower", age / 1_000));
         }
-        (!last.complete).then(|| "not every proxy has reported: never lower".to_owned())
+        if !last.complete {
+            return Some("not every proxy has reported: never lower".to_owned());
+        }
+        let measured = |sample: &Sample| sample.cpu.is_some() || sample.memory.is_some();
+        let unmeasured = last.ready > 0 && !self.last(at_ms, UNMEASURED).any(measured);
+        (unmeasured && self.seconds.iter().any(measured))
+            .then(|| format!("what the replicas use was not measured for {UNMEASURED} s: never lower"))
     }
 }
 

@@ -94,6 +94,31 @@ fn a_source_that_fails_holds_the_count() {
 }
 
 #[test]
+fn an_engine_that_measures_no_more_holds_the_count() {
+    let low =
+        Memory { recent: vec![(AT - 30_000, 1)], watched_ms: AT - 90_000, noted_ms: AT - 1_000, ..Memory::default() };
+    let blind = Sample { cpu: None, cpu_limit: None, memory: None, memory_limit: None, ..load() };
+    for one in [
+        PolicySpec::Cpu { target: 0.5 },
+        PolicySpec::Memory { target: 0.3 },
+        PolicySpec::Threshold { of: Resource::Cpu, up: 0.9, down: 0.4, cooldown_ms: 60_000 },
+    ] {
+        let mut seconds = window(&load());
+        for s in 1..=40 {
+            seconds.push(Sample { at_ms: AT + s * 1_000, complete: true, ..blind.clone() });
+        }
+        let policy = Policy { max: 20, policies: vec![one], ..Policy::default() };
+        let now = Now { at_ms: AT + 40_000, want: 4, ready: 4, version: 1, ..Now::default() };
+        let memory = Memory { noted_ms: now.at_ms - 1_000, ..low.clone() };
+        let decision = decide(&policy, &now, &seconds, memory.clone()).0;
+        assert_eq!(decision.want, 4, "{}", decision.reason);
+        // One that never measured anything is no reason to doubt what is known.
+        let never = Window { seconds: seconds.seconds.iter().skip(60).cloned().collect(), ..Window::default() };
+        assert!(decide(&policy, &now, &never, memory).0.want < 4);
+    }
+}
+
+#[test]
 fn the_flap_budget_and_the_steps_are_kept() {
     let idle = Sample { ready: 10, ..Sample::default() };
     let low =
