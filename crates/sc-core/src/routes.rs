@@ -10,7 +10,7 @@ use crate::{
     observed::{Observed, Run},
     plan::{Desired, DesiredApp, Effects, Published, Slot},
     records::{Extra, Intent, Replica, Rollout, Shed},
-    spec::{AppSpec, RouteSpec, Traffic},
+    spec::{AppSpec, DrainSpec, RouteSpec, Traffic},
 };
 
 /// Value of `routes/{project}/{app}`.
@@ -33,6 +33,9 @@ pub struct AppRoutes {
     /// Backends of one version together get what their weights add up to, whichever of them is then chosen in whatever way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_version: bool,
+    /// How long a backend that is no longer listed may still take, in milliseconds: `drain.timeout`.
+    #[serde(default = "drain_ms", skip_serializing_if = "is_drain_ms")]
+    pub drain_ms: u64,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
@@ -55,6 +58,14 @@ pub struct BackendRoute {
 
 fn one() -> u32 {
     1
+}
+
+fn drain_ms() -> u64 {
+    DrainSpec::default().timeout_ms
+}
+
+fn is_drain_ms(ms: &u64) -> bool {
+    *ms == drain_ms()
 }
 
 /// What the proxies shall be told of every app: its backends are the replicas that shall run, are ready, and are not
@@ -116,6 +127,7 @@ fn app_routes(id: &AppId, app: &DesiredApp, observed: &Observed, proxies: usize)
         traffic,
         stopped: app.app.stopped || app.app.deleting,
         by_version,
+        drain_ms: spec.map_or_else(drain_ms, |spec| spec.drain.timeout_ms),
         extra: app.published.as_ref().map(|published| published.routes.extra.clone()).unwrap_or_default(),
     }
 }

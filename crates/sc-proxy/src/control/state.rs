@@ -266,6 +266,7 @@ mod tests {
             traffic: Default::default(),
             stopped,
             by_version: false,
+            drain_ms: 30_000,
             extra: Default::default(),
         }
     }

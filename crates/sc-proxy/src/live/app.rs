@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::*},
     },
+    time::Duration,
 };
 
 use sc_core::{
@@ -78,6 +79,8 @@ pub struct App {
     pub hop: Hop,
     /// How one of them is chosen.
     pub picking: Picking,
+    /// How long a backend that has left the table may still take.
+    pub drain: Duration,
     /// All members have the same weight.
     pub even: bool,
     /// By version, where each has its share of the requests; else none.

@@ -114,6 +114,7 @@ impl Registry {
             picking: Picking::new(&routes.traffic, &routes.routes),
             hop: Hop::new(routes, before.map(|before| &**before)),
             versions: if routes.by_version { Version::all(&routes.app, &members) } else { Vec::new() },
+            drain: Duration::from_millis(routes.drain_ms),
             even: members.windows(2).all(|pair| pair[0].weight == pair[1].weight),
             members,
             live: self.live(&routes.app, now),
@@ -199,6 +200,7 @@ impl App {
         };
         Arc::ptr_eq(&self.live, &other.live)
             && (&self.routes, &self.traffic, self.stopped) == (&other.routes, &other.traffic, other.stopped)
+            && self.drain == other.drain
             && self.versions.is_empty() == other.versions.is_empty()
             && self.members.len() == other.members.len()
             && self.members.iter().zip(&other.members).all(same)
@@ -233,6 +235,7 @@ mod tests {
             traffic,
             stopped: false,
             by_version: false,
+            drain_ms: 30_000,
             extra: Default::default(),
         };
         BTreeMap::from([(app, Arc::new(routes))])

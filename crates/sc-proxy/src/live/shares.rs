@@ -30,6 +30,7 @@ fn app(balance: Balance, tcp: bool, old: (u64, u32), new: (u64, u32), limit: Opt
         traffic: Traffic { balance, max_in_flight: limit, ..Traffic::default() },
         stopped: false,
         by_version: true,
+        drain_ms: 30_000,
         extra: Default::default(),
     };
     let routes = BTreeMap::from([(app, Arc::new(routes))]);

@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{Protocol, Redirect, RouteSpec, Traffic},
+    spec::{DrainSpec, Protocol, Redirect, RouteSpec, Traffic},
     validate::Invalid,
 };
 use serde::Deserialize;
@@ -212,6 +212,7 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
             traffic,
             stopped: false,
             by_version: false,
+            drain_ms: DrainSpec::default().timeout_ms,
             extra,
         });
     }

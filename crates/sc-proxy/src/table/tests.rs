@@ -19,6 +19,7 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
         traffic: Traffic::default(),
         stopped: false,
         by_version: false,
+        drain_ms: 30_000,
         extra: Default::default(),
     }
 }

@@ -361,9 +361,10 @@ impl<'a> Attempts<'a> {
     /// backend since; if not it must look again before it waits.
     fn stand_in_line(&mut self, app: &App) -> Result<bool, Refusal> {
         if let Some(ticket) = &self.ticket {
-            return Ok(!ticket.back_to_front());
+            return if ticket.is_lost() { Err(Refusal::QueueFull) } else { Ok(!ticket.back_to_front()) };
         }
-        let ticket = Ticket::join(&app.live, app.traffic.queue_max).ok_or(Refusal::QueueFull)?;
+        let joined = Ticket::join(&app.live, app.traffic.queue_max, self.client.address);
+        let ticket = joined.ok_or(Refusal::QueueFull)?;
         app.live.count(self.worker.thread, AppSlot::HELD);
         if app.members.is_empty() && ticket.was_alone() {
             self.worker.shared.urgent.notify_one();

@@ -16,8 +16,8 @@ const NO_ANSWER: usize = 5;
 
 /// One attempt. Dropping it ends it: the place with the backend is free again, and whoever waits for one is woken.
 pub(super) struct Exchange {
-    worker: Rc<Worker>,
-    app: Rc<LocalApp>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) app: Rc<LocalApp>,
     pub(super) upstream: Rc<Upstream>,
     sender: Option<Sender>,
     class: usize,

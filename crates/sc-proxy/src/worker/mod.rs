@@ -9,6 +9,7 @@ mod bounded;
 mod challenge;
 mod client;
 mod exchange;
+mod farewell;
 mod fast;
 mod grpc;
 mod h2;
@@ -129,6 +130,8 @@ pub(crate) struct Worker {
     open: Cell<usize>,
     closed: tokio::sync::Notify,
     stopping: Cell<bool>,
+    /// By when all must be finished, once it stops.
+    stop_by: Cell<Option<Instant>>,
     /// Tells connections that do not end by themselves that the thread stops.
     leaving: tokio::sync::Notify,
     dice: Cell<u64>,
@@ -183,6 +186,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
         tokio::task::spawn_local(accept::arrivals(worker.clone()));
         let stop_by = worker.obey(signal).await;
         worker.stopping.set(true);
+        worker.stop_by.set(Some(stop_by));
         worker.leaving.notify_waiters();
         accepting.stop().await;
         worker.leave_ports(|_| false).await;
@@ -217,6 +221,7 @@ impl Worker {
             open: Cell::new(0),
             closed: tokio::sync::Notify::new(),
             stopping: Cell::new(false),
+            stop_by: Cell::new(None),
             leaving: tokio::sync::Notify::new(),
             dice: Cell::new(seed | 1),
         };
@@ -243,7 +248,7 @@ impl Worker {
     fn acknowledge(self: &Rc<Self>) {
         let table = self.table();
         self.follow_ports(&table);
-        self.upstreams.borrow_mut().retain(|_, upstream| upstream.is_listed() || upstream.close());
+        self.upstreams.borrow_mut().retain(|_, upstream| upstream.is_listed() || upstream.leave());
         self.apps.borrow_mut().retain(|_, app| table.app(&app.live.id).is_some());
         self.shared.acknowledged[self.thread].0.store(table.generation, Release);
         self.shared.applied.notify_one();

@@ -8,12 +8,12 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, StatusCode, Version,
+    HeaderMap, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
-    header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SET_COOKIE},
+    header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SET_COOKIE, UPGRADE},
     upgrade::OnUpgrade,
 };
-use sc_core::spec::Bounds;
+use sc_core::spec::{Bounds, DrainSpec};
 use tokio::time::timeout_at;
 
 use super::{
@@ -29,7 +29,7 @@ use super::{
     log::{Logged, note_refusal, note_story},
     route::{Routed, route},
     squeezed::Place,
-    stream::{self, Beneath},
+    stream::{self, Beneath, Terms},
     tunnel,
 };
 use crate::{
@@ -250,17 +250,24 @@ fn respond(
     let Some((upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
     client.phase.upgraded();
     let both = (upgrade, hyper::upgrade::on(&mut response));
-    let silence = bounds.stream_idle_ms.map(Duration::from_millis);
+    let drain =
+        || app.of(&worker.table()).map_or(Duration::from_millis(DrainSpec::default().timeout_ms), |app| app.drain);
+    let drain = is_websocket(response.headers()).then(drain);
+    let terms = Terms { silence: bounds.stream_idle_ms.map(Duration::from_millis), drain };
     let beneath = match &client.streams {
         None => Beneath::Connection(client.address),
         Some(streams) => Beneath::Among(Under::begin(streams.clone())),
     };
-    stream::start(worker, app.live.clone(), both, (beneath, silence), (exchange, line.take()));
+    stream::start(worker, both, (beneath, terms), (exchange, line.take()));
     if tunnels {
         *response.status_mut() = StatusCode::OK;
         tunnel::fold(response.headers_mut());
     }
     Ok(response.map(|_| ToClient::own(Default::default(), &client.phase, idle)))
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn reject(worker: &Worker, client: &Client, app: &LocalApp, refusal: Refusal) -> Response<ToClient> {

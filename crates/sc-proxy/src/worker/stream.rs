@@ -1,10 +1,11 @@
-//! Upgraded connections (WebSocket and others): bytes both ways until one side ends.
+//! Upgraded connections (WebSocket and others): bytes both ways until one side ends. A WebSocket whose replica leaves is closed
+//! in time; see [`farewell`](super::farewell).
 
 use std::{
     cell::Cell,
     io,
     net::IpAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,7 +19,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Open, Worker, exchange::Exchange, h2::Under, log::Logged};
+use super::{
+    Open, Worker,
+    exchange::Exchange,
+    farewell::{self, PARTING, Parting},
+    h2::Under,
+    log::Logged,
+};
 use crate::live::{AppLive, AppSlot};
 
 /// What a stream has of its client's connection.
@@ -29,6 +36,14 @@ pub(super) enum Beneath {
     Among(#[expect(dead_code, reason = "it is held")] Under),
 }
 
+/// What bounds a stream.
+pub(super) struct Terms {
+    /// It ends when nothing came either way for so long.
+    pub(super) silence: Option<Duration>,
+    /// It is a WebSocket: how long it may go on when its replica has left, unless the table says otherwise by then.
+    pub(super) drain: Option<Duration>,
+}
+
 /// How long the change of protocol may take on either side.
 const UPGRADE: Duration = Duration::from_secs(10);
 
@@ -36,9 +51,8 @@ const UPGRADE: Duration = Duration::from_secs(10);
 /// The exchange counts as in flight until then and until the end.
 pub(super) fn start(
     worker: &Rc<Worker>,
-    live: Arc<AppLive>,
-    (client, backend): (OnUpgrade, OnUpgrade),
-    (under, silence): (Beneath, Option<Duration>),
+    both: (OnUpgrade, OnUpgrade),
+    (under, terms): (Beneath, Terms),
     (exchange, mut line): (Exchange, Logged),
 ) {
     let (open, thread) = (Open::new(worker), worker.thread);
@@ -46,11 +60,11 @@ pub(super) fn start(
         open.goes_on(address);
     }
     tokio::task::spawn_local(async move {
-        let (counted, passed) = (Stream::new(live, thread), Passed::default());
+        let (counted, passed) = (Stream::new(exchange.app.live.clone(), thread), Passed::default());
         if let Some(line) = &mut line {
             line.entry.status = 101;
         }
-        if let Err(error) = pass(client, backend, silence, &passed).await {
+        if let Err(error) = pass(both, terms, &exchange, &passed).await {
             tracing::debug!(%error, "a stream ended early");
         }
         let (bytes_in, bytes_out) = (passed.up.get(), passed.down.get());
@@ -71,9 +85,9 @@ struct Passed {
 
 /// Passes bytes both ways.
 async fn pass(
-    client: OnUpgrade,
-    backend: OnUpgrade,
-    silence: Option<Duration>,
+    (client, backend): (OnUpgrade, OnUpgrade),
+    terms: Terms,
+    exchange: &Exchange,
     passed: &Passed,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let both = async { tokio::try_join!(client, backend) };
@@ -81,9 +95,27 @@ async fn pass(
     let heard = Rc::new(Cell::new(Instant::now()));
     let mut client = Heard::new(TokioIo::new(client), &heard, &passed.up);
     let mut backend = Heard::new(TokioIo::new(backend), &heard, &passed.down);
+    let silent = silent(&heard, terms.silence.unwrap_or(Duration::MAX));
+    let mut silent = pin!(silent);
+    let Some(drain) = terms.drain else {
+        tokio::select! {
+            ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => drop(ended?),
+            () = silent, if terms.silence.is_some() => {}
+        }
+        return Ok(());
+    };
+    let asked = Rc::new(Cell::new(false));
+    let mut backend = Parting::new(backend, asked.clone());
+    let mut copied = pin!(tokio::io::copy_bidirectional(&mut client, &mut backend));
+    let mut due = pin!(farewell::due(&exchange.worker, &exchange.app, &exchange.upstream, drain));
     tokio::select! {
-        ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => drop(ended?),
-        () = silent(&heard, silence.unwrap_or(Duration::MAX)), if silence.is_some() => {}
+        ended = &mut copied => return ended.map(drop).map_err(Into::into),
+        () = &mut silent, if terms.silence.is_some() => return Ok(()),
+        () = &mut due => asked.set(true),
+    }
+    tokio::select! {
+        ended = copied => drop(ended?),
+        () = tokio::time::sleep(PARTING) => {}
     }
     Ok(())
 }

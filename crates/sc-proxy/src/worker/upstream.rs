@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Notify,
 };
 
 use super::{
@@ -63,6 +64,8 @@ pub(crate) struct Upstream {
     hop: RefCell<Hop>,
     /// Those of the proxy's own HTTP/1.1.
     pub(super) sockets: Pool<TcpStream>,
+    /// Tells streams that the table lists the backend no more.
+    pub(super) left: Notify,
 }
 
 /// Idle connections, the one used last at the end.
@@ -148,11 +151,17 @@ impl Upstream {
         self.backend.is_listed()
     }
 
-    /// Closes all idle connections; false, since it is not to be kept.
-    pub(super) fn close(&self) -> bool {
+    /// Closes all idle connections.
+    fn close(&self) {
         self.senders.0.borrow_mut().clear();
         self.connections.clear();
         self.sockets.0.borrow_mut().clear();
+    }
+
+    /// The table lists the backend no more: closes all idle connections, and tells the streams. False: it is not to be kept.
+    pub(super) fn leave(&self) -> bool {
+        self.close();
+        self.left.notify_waiters();
         false
     }
 
@@ -194,7 +203,8 @@ impl Worker {
     pub(super) fn upstream(&self, backend: &Arc<Backend>) -> Rc<Upstream> {
         let new = || {
             let (senders, sockets, connections) = (Pool::new(), Pool::new(), Connections::default());
-            Rc::new(Upstream { backend: backend.clone(), senders, sockets, connections, hop: RefCell::default() })
+            let (hop, left) = (RefCell::default(), Notify::new());
+            Rc::new(Upstream { backend: backend.clone(), senders, sockets, connections, hop, left })
         };
         self.upstreams.borrow_mut().entry(backend.serial).or_insert_with(new).clone()
     }

@@ -173,5 +173,15 @@ fn app(name: &str, prefixes: &[&str], backend: Option<SocketAddr>) -> AppRoutes 
         |path: &&str| RouteSpec { host: None, path: (*path).to_owned(), strip: false, redirect: None, tcp: None };
     let routes = prefixes.iter().map(route).collect();
     let traffic = Traffic::default();
-    AppRoutes { v: 1, app: id, routes, backends, traffic, stopped: false, by_version: false, extra: Default::default() }
+    AppRoutes {
+        v: 1,
+        app: id,
+        routes,
+        backends,
+        traffic,
+        stopped: false,
+        by_version: false,
+        drain_ms: 30_000,
+        extra: Default::default(),
+    }
 }

@@ -12,6 +12,7 @@ mod compress;
 mod control;
 mod drain;
 mod endurance;
+mod farewell;
 mod grpc;
 mod h2;
 mod http;

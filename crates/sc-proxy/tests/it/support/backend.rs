@@ -234,6 +234,7 @@ fn stalled() -> Response<Body> {
 
 /// Echoes whatever comes after the change of protocol.
 fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
+    let protocol = request.headers()["upgrade"].clone();
     let upgrade = hyper::upgrade::on(request);
     tokio::spawn(async move {
         let Ok(stream) = upgrade.await else { return };
@@ -244,6 +245,6 @@ fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
     let mut response = full("");
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert("connection", "upgrade".parse().unwrap());
-    response.headers_mut().insert("upgrade", "echo".parse().unwrap());
+    response.headers_mut().insert("upgrade", protocol);
     response
 }

@@ -122,7 +122,17 @@ pub fn app(name: &str, host: &str, backends: &[(u64, SocketAddr)]) -> AppRoutes 
     let host = (!host.is_empty()).then(|| host.to_owned());
     let routes = vec![RouteSpec { host, path: "/".into(), strip: false, redirect: None, tcp: None }];
     let traffic = Traffic::default();
-    AppRoutes { v: 1, app: id, routes, backends, traffic, stopped: false, by_version: false, extra: Default::default() }
+    AppRoutes {
+        v: 1,
+        app: id,
+        routes,
+        backends,
+        traffic,
+        stopped: false,
+        by_version: false,
+        drain_ms: 30_000,
+        extra: Default::default(),
+    }
 }
 
 /// The backends of an app's stats, summed: requests, completions, in flight.
