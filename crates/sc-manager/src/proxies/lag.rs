@@ -70,6 +70,7 @@ mod tests {
             traffic: Default::default(),
             stopped: false,
             by_version: false,
+            drain_ms: 30_000,
             extra: Default::default(),
         };
         let proxy = |stats: &str| Proxy {
