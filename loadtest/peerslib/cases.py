@@ -96,12 +96,12 @@ class Run:
                 notes[peer.name] = str(trouble)
         rate = self.rate(started, notes) if case.at_rate else None
         rounds = self.rounds if case.send or case.at_rate else 1
-        for _ in range(rounds):
+        for n in range(rounds):
             for peer in started:
                 if self.over() or peer.name in notes:
                     continue
                 try:
-                    seen[peer.name].append(self.round(case, task, peer, rate))
+                    seen[peer.name].append(self.round(case, task, peer, rate, warm=n > 0))
                     say(f"  {peer.name}: {brief(seen[peer.name][-1])}")
                 except (procs.Trouble, OSError, subprocess.TimeoutExpired) as trouble:
                     notes[peer.name] = str(trouble)
@@ -123,7 +123,7 @@ class Run:
             return None
         return max(int(load.requests / load.seconds * 0.7), 1)
 
-    def round(self, case: Case, task: servers.Task, peer: servers.Peer, rate: int | None) -> dict:
+    def round(self, case: Case, task: servers.Task, peer: servers.Peer, rate: int | None, warm: bool) -> dict:
         where = url(peer, task.tls, case.path)
         if case.at_rate:
             send = lambda seconds: loads.oha(where, seconds, rate)
@@ -131,7 +131,8 @@ class Run:
             send = lambda seconds: case.send(where, seconds, peer.folder)
         else:
             return idle(task, peer)
-        send(1)
+        if not warm:  # connections to backends, learned costs, memory
+            send(1)
         with changing(task, peer):
             pids = peer.pids()
             cpu, switches, voluntary = procs.cpu_seconds(pids), procs.switches(pids), procs.switches(pids, "voluntary")

@@ -15,7 +15,9 @@ use sc_proxy::{
     upgrade::{self, Successor, Upgrades, service},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Registry, filter::ParseError, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -228,9 +230,9 @@ fn span(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|error| {
+    let filter = filter(&cli.log).unwrap_or_else(|error| {
         eprintln!("sc-proxy: --log {:?}: {error}; logging at `info`", cli.log);
-        EnvFilter::new("info")
+        filter("info").expect("a level is a filter")
     });
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let (filter, handle) = reload::Layer::new(filter);
@@ -246,10 +248,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is not logged unless it is asked for by name: rustls warns of whatever is odd in what a client sends, with a line for each
+/// handshake where a client names an address instead of a host. Anyone could fill a disk with that.
+const QUIET: &str = "rustls=error";
+
+/// A filter from what was asked for.
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+}
+
+/// What was asked for of a filter.
+fn asked(filter: &EnvFilter) -> String {
+    filter.to_string().split(',').filter(|part| *part != QUIET).collect::<Vec<_>>().join(",")
+}
+
 /// The log's filter, for the admin API.
 fn log_filter(handle: reload::Handle<EnvFilter, Registry>) -> LogFilter {
     let setter = handle.clone();
-    let get = move || handle.with_current(ToString::to_string).unwrap_or_default();
+    let get = move || handle.with_current(asked).unwrap_or_default();
     let set = move |text: &str| {
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
         // A bare word would be taken for a module whose every line is wanted.
@@ -257,7 +273,7 @@ fn log_filter(handle: reload::Handle<EnvFilter, Registry>) -> LogFilter {
         if let Some(odd) = text.split(',').map(str::trim).find(bare) {
             return Err(format!("{odd:?} is no level: write {}, or by module as in sc_proxy=debug", levels.join(", ")));
         }
-        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        let filter = filter(text).map_err(|error| error.to_string())?;
         setter.reload(filter).map_err(|error| error.to_string())
     };
     LogFilter::new(get, set)

@@ -97,6 +97,11 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
         sums.answers.iter().enumerate().map(class).collect::<Vec<_>>()
     });
     let connections: u64 = shared.connections.iter().map(|thread| thread.0.load(Relaxed)).sum();
+    let threads: Vec<String> = (0..shared.connections.len()).map(|thread| thread.to_string()).collect();
+    let by_thread = threads
+        .iter()
+        .zip(&shared.connections)
+        .map(|(thread, open)| (vec![("thread", thread.as_str())], open.0.load(Relaxed)));
     let unrouted: u64 = shared.unrouted.iter().map(|thread| thread.0.load(Relaxed)).sum();
     let lines = |count: &std::sync::atomic::AtomicU64| [(vec![], count.load(Relaxed))];
     let families = vec![
@@ -136,6 +141,7 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
         gauge("sc_proxy_ejected_backends", "Backends passed over because of failures.", each(|s| s.ejected)),
         counter("sc_proxy_ejections_total", "Ejections of backends after failures.", each(|s| s.ejections)),
         gauge("sc_proxy_open_connections", "Client connections and streams open.", [(vec![], connections)]),
+        gauge("sc_proxy_thread_connections", "Those of each worker thread.", by_thread),
         counter(
             "sc_proxy_refused_connections_total",
             "Connections closed at once: their address had as many as it may.",

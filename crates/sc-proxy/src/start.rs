@@ -243,13 +243,14 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
     if let Some(writer) = writer {
         running.writer = Some(spawn("sc-proxy-log", move || writer.run())?);
     }
-    let plan = |(thread, listeners)| {
-        let (shared, signal) = (shared.clone(), signals.clone());
+    let (inboxes, outboxes) = worker::boxes(threads);
+    let plan = |(thread, (listeners, inbox))| {
+        let (shared, signal, outboxes) = (shared.clone(), signals.clone(), outboxes.clone());
         let (limits, trust, relays) = (config.limits.clone(), config.trust.clone(), config.relays.clone());
         let (tls, http1, access) = (tls.clone(), config.http1, access.clone());
-        Plan { thread, listeners, tls, shared, limits, trust, relays, http1, access, signal }
+        Plan { thread, listeners, inbox, outboxes, tls, shared, limits, trust, relays, http1, access, signal }
     };
-    let plans = listeners.into_iter().enumerate().map(plan).collect();
+    let plans = listeners.into_iter().zip(inboxes).enumerate().map(plan).collect();
     Ok((running, Crew { plans, missing }))
 }
 

@@ -4,6 +4,7 @@ pub mod budget;
 pub mod ewma;
 pub mod health;
 pub mod pick;
+pub mod share;
 #[cfg(test)]
 mod simulated;
 

@@ -1,11 +1,11 @@
 //! Taking connections in.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{net, sync::watch, task::JoinHandle};
 
-use super::{Door, Listener, Open, Worker, client, fast, relayed, secure, tcp};
+use super::{Door, Inbox, Listener, Open, Worker, client, fast, handover, relayed, secure, tcp};
 use crate::{config::Http1, upgrade::moves::Moved};
 
 /// How long accepting pauses when the process has no more file descriptors, or as many connections as it may.
@@ -21,6 +21,12 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
+    /// Also takes in what other threads hand over.
+    pub(super) fn receive(&mut self, worker: &Rc<Worker>, inbox: Inbox) {
+        let stopped = self.stop.subscribe();
+        self.tasks.push(tokio::task::spawn_local(handover::receive(worker.clone(), inbox, stopped)));
+    }
+
     /// Takes in what the kernel has already accepted, then closes the listeners.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
@@ -42,10 +48,11 @@ pub(super) fn listen(worker: &Rc<Worker>, listeners: Vec<Listener>) -> io::Resul
 }
 
 async fn accept(worker: Rc<Worker>, listener: net::TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
+    let mut stop = pin!(stopped.wait_for(|stop| *stop));
     loop {
         tokio::select! {
             accepted = next(&worker, &listener) => take_in(&worker, door, accepted).await,
-            _ = stopped.wait_for(|stop| *stop) => break,
+            _ = &mut stop => break,
         }
     }
     // Connections in the listen queue would be reset when it closes.
@@ -67,14 +74,11 @@ async fn next(worker: &Worker, listener: &net::TcpListener) -> io::Result<(net::
 
 async fn take_in(worker: &Rc<Worker>, door: Door, accepted: io::Result<(net::TcpStream, SocketAddr)>) {
     match accepted {
-        Ok((stream, peer)) => {
-            let open = Open::new(worker);
-            if worker.is_relay(peer) {
-                tokio::task::spawn_local(behind(worker.clone(), open, door, stream, peer));
-            } else if open.is_borne(peer.ip()) {
-                serve(worker.clone(), open, door, stream, (peer, None));
-            }
-        }
+        Ok((stream, peer)) => match worker.hand_over(stream, peer, door) {
+            Ok(Some(stream)) => begin(worker, door, stream, peer),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a connection cannot be handed to another thread"),
+        },
         // A client that left before it was accepted is nothing; without descriptors a pause lets some be freed.
         Err(error) if error.raw_os_error().is_some_and(is_want_of_resources) => {
             tracing::warn!(%error, "cannot accept connections");
@@ -97,6 +101,16 @@ pub(super) async fn arrivals(worker: Rc<Worker>) {
                 Err(error) => tracing::warn!(%error, "a connection of the process before is lost"),
             }
         }
+    }
+}
+
+/// Serves a connection that was accepted.
+pub(super) fn begin(worker: &Rc<Worker>, door: Door, stream: net::TcpStream, peer: SocketAddr) {
+    let open = Open::new(worker);
+    if worker.is_relay(peer) {
+        tokio::task::spawn_local(behind(worker.clone(), open, door, stream, peer));
+    } else if open.is_borne(peer.ip()) {
+        serve(worker.clone(), open, door, stream, (peer, None));
     }
 }
 

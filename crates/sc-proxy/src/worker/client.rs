@@ -230,8 +230,6 @@ impl Client {
 
 /// A client's connection: bytes both ways, plain or deciphered.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Dropping it ends it in an orderly way, with no farewell to be written.
-    const ENDS_WHEN_DROPPED: bool = false;
     /// It is under TLS.
     const SECURE: bool = false;
     /// Between two requests all of its state is in the socket: another process can go on with it.
@@ -246,13 +244,18 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     }
 
     /// Ready when reading is worth a try. To ask this costs less than a reading that finds nothing.
-    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The end of what is written next is the end of all: what ends the protocol beneath may go with it.
+    fn ends_with_next(&mut self) {}
+
+    /// Ends the protocol beneath, if that has an end. After it, dropping is an orderly end.
+    fn poll_farewell(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 }
 
 impl Transport for TcpStream {
-    const ENDS_WHEN_DROPPED: bool = true;
     const MOVES: bool = true;
 
     fn into_socket(self) -> Option<std::net::TcpStream> {

@@ -8,11 +8,13 @@ mod body;
 mod bounded;
 mod challenge;
 mod client;
+mod deciphered;
 mod exchange;
 mod farewell;
 mod fast;
 mod grpc;
 mod h2;
+mod handover;
 mod log;
 mod multiplex;
 mod outgoing;
@@ -40,6 +42,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 
+pub use self::handover::{Inbox, Outboxes, boxes};
 use self::{accept::Accepting, client::Clients, serial::BySerial, upstream::Upstream};
 use crate::{
     access,
@@ -82,6 +85,10 @@ pub struct Plan {
     pub http1: Http1,
     /// What it gets its access log from.
     pub access: Option<access::Source>,
+    /// What other threads hand it comes out of this.
+    pub inbox: Inbox,
+    /// What it hands other threads goes into these.
+    pub outboxes: Outboxes,
     /// Orders.
     pub signal: watch::Receiver<Signal>,
 }
@@ -105,6 +112,12 @@ pub enum Door {
     Tcp(u16),
 }
 
+/// What a worker gets its connections from.
+struct Inputs {
+    listeners: Vec<Listener>,
+    inbox: Inbox,
+}
+
 /// The state of one worker thread.
 pub(crate) struct Worker {
     thread: usize,
@@ -113,7 +126,7 @@ pub(crate) struct Worker {
     trust: Vec<Cidr>,
     relays: Vec<Cidr>,
     http1: Http1,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     access: Option<Rc<access::Log>>,
     view: RefCell<View>,
     upstreams: RefCell<BySerial<Rc<Upstream>>>,
@@ -121,6 +134,9 @@ pub(crate) struct Worker {
     clients: Clients,
     /// What accepts at the ports of TCP routes.
     ports: RefCell<BTreeMap<u16, Vec<Accepting>>>,
+    outboxes: Outboxes,
+    /// Room for the threads' numbers of connections.
+    places: RefCell<Vec<u64>>,
     buffers: fast::Buffers,
     /// Bodies that are being compressed.
     coders: Cell<usize>,
@@ -180,8 +196,9 @@ impl LocalApp {
 pub fn run(plan: Plan) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async {
-        let (worker, listeners, signal) = Worker::new(plan);
-        let accepting = accept::listen(&worker, listeners)?;
+        let (worker, inputs, signal) = Worker::new(plan);
+        let mut accepting = accept::listen(&worker, inputs.listeners)?;
+        accepting.receive(&worker, inputs.inbox);
         let ticking = tokio::task::spawn_local(client::tick(worker.clone()));
         tokio::task::spawn_local(accept::arrivals(worker.clone()));
         let stop_by = worker.obey(signal).await;
@@ -197,7 +214,7 @@ pub fn run(plan: Plan) -> std::io::Result<()> {
 }
 
 impl Worker {
-    fn new(plan: Plan) -> (Rc<Self>, Vec<Listener>, watch::Receiver<Signal>) {
+    fn new(plan: Plan) -> (Rc<Self>, Inputs, watch::Receiver<Signal>) {
         let cache = Cache::new(plan.shared.table.clone());
         let table = Rc::new(Seen(plan.shared.table.load_full()));
         let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), plan.thread);
@@ -208,13 +225,15 @@ impl Worker {
             trust: plan.trust,
             relays: plan.relays,
             http1: plan.http1,
-            tls: plan.tls.map(tokio_rustls::TlsAcceptor::from),
+            tls: plan.tls,
             access: plan.access.map(|source| Rc::new(access::Log::new(source))),
             view: RefCell::new(View { cache, table }),
             upstreams: RefCell::default(),
             apps: RefCell::default(),
             clients: Clients::default(),
             ports: RefCell::default(),
+            outboxes: plan.outboxes,
+            places: RefCell::default(),
             buffers: fast::Buffers::default(),
             coders: Cell::new(0),
             date: RefCell::new(date()),
@@ -225,7 +244,7 @@ impl Worker {
             leaving: tokio::sync::Notify::new(),
             dice: Cell::new(seed | 1),
         };
-        (Rc::new(worker), plan.listeners, plan.signal)
+        (Rc::new(worker), Inputs { listeners: plan.listeners, inbox: plan.inbox }, plan.signal)
     }
 
     /// Follows its orders until they say stop. Gives the time by which all must be finished.

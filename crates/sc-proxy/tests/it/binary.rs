@@ -40,9 +40,15 @@ impl Program {
 
     /// The address that it says it listens on.
     pub fn addr(&mut self) -> std::net::SocketAddr {
+        self.addr_of("listen=[")
+    }
+
+    /// The address after these words of the same line.
+    pub fn addr_of(&mut self, words: &str) -> std::net::SocketAddr {
         let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
-        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("serving"))).unwrap();
-        line.split_once("listen=[").unwrap().1.split_once(']').unwrap().0.parse().unwrap()
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("serving") && line.contains(words)));
+        let rest = line.unwrap().split_once(words).unwrap().1.to_owned();
+        rest.split([']', '"']).next().unwrap().parse().unwrap()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -165,6 +171,40 @@ async fn what_is_logged_is_set_while_it_runs() {
     program.signal(rustix::process::Signal::TERM);
     let (code, said) = program.ended().await;
     assert!(code == Some(0) && said.contains("set by hand"), "{said}");
+}
+
+/// The start of a handshake whose client names the address 127.0.0.1, which no name may be (RFC 6066 section 3).
+fn odd_hello() -> Vec<u8> {
+    let config = trusting(&[&Pair::new(&["abc.d.e.f"])], &[], None);
+    let mut client = rustls::ClientConnection::new(config, "abc.d.e.f".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let at = hello.windows(9).position(|bytes| bytes == b"abc.d.e.f").unwrap();
+    hello[at..at + 9].copy_from_slice(b"127.0.0.1");
+    hello
+}
+
+#[tokio::test]
+async fn what_clients_say_amiss_fills_no_log() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let listen = ["--listen-tls", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let run = async |log: &str| {
+        let mut program = Program::start(&[&listen[..], &["--routes-file", &file, "--log", log]].concat());
+        let addr = program.addr_of("tls=[");
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        stream.write_all(&odd_hello()).await.unwrap();
+        assert!(stream.read(&mut [0; 64]).await.unwrap() > 0, "it is served all the same");
+        program.signal(rustix::process::Signal::TERM);
+        drop(stream);
+        program.ended().await.1
+    };
+    let said = run("info").await;
+    assert!(!said.contains("SNI") && said.contains("stopped"), "{said}");
+    let said = run("info,rustls=warn").await;
+    assert!(said.contains("SNI"), "who asks for it gets it: {said}");
 }
 
 #[tokio::test]

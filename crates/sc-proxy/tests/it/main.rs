@@ -25,6 +25,7 @@ mod standalone;
 mod sticky;
 mod support;
 mod tcp;
+mod threads;
 mod tls;
 mod upgrade;
 mod upstream;

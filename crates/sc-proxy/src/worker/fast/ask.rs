@@ -54,6 +54,8 @@ pub(super) fn read(worker: &Worker, client: &Client, input: &mut Buf) -> Next {
         },
     };
     input.consume(len);
+    // Many requests are read before the first of them is sent on: they all pass through the same few buffers, which stay in the cache.
+    input.rest(&worker.buffers);
     next
 }
 

@@ -161,10 +161,11 @@ impl Download {
     }
 
     /// Takes in what of the body came with the head, so that it goes out with it. True when that is all.
-    pub(super) fn absorb_first(&mut self) -> Result<bool, Failure> {
+    pub(super) fn absorb_first(&mut self, buffers: &Buffers) -> Result<bool, Failure> {
         while !self.is_whole && !self.reply.is_empty() {
             self.absorb()?;
         }
+        self.reply.rest(buffers);
         Ok(self.is_whole)
     }
 

@@ -94,9 +94,7 @@ async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: 
             After::Keep if input.is_empty() && worker.moves::<T>() => return End::Moves,
             After::Keep => client.phase.idle(worker.limits.idle_timeout),
             After::Close => {
-                if !T::ENDS_WHEN_DROPPED {
-                    let _ = stream.shutdown().await;
-                }
+                poll_fn(|cx| stream.poll_farewell(cx)).await;
                 return End::Over;
             }
             After::Linger => {

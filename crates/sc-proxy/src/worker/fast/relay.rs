@@ -219,11 +219,14 @@ impl<T: Transport> Relay<'_, T> {
                 }
             }
         };
-        if download.absorb_first().is_err() {
+        if download.absorb_first(&worker.buffers).is_err() {
             return After::Drop;
         }
         if download.is_whole() {
             release(download, ask.upload.is_sent(), &mut backend, now);
+        }
+        if download.is_whole() && ask.upload.is_whole() && (ask.close || worker.closes::<T>()) {
+            self.stream.ends_with_next();
         }
         turn().await;
         let passed = poll_fn(|cx| {
