@@ -132,6 +132,8 @@ pub struct Running {
     writer: Option<JoinHandle<()>>,
     /// Gives clients' connections to the next process; it ends when the workers have.
     giver: Option<JoinHandle<()>>,
+    /// Takes those of the process before; it ends with that one.
+    taker: Option<JoinHandle<()>>,
 }
 
 /// Starts a proxy: it serves when this returns. It runs on threads of its own and needs no runtime of the caller's, but a
@@ -220,6 +222,7 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         sockets,
         writer: None,
         giver: None,
+        taker: None,
     };
     let parts = Parts {
         id,
@@ -511,9 +514,14 @@ impl Running {
     pub async fn stop_within(mut self, grace: Duration) {
         self.sockets.clear(); // or they would listen on with nobody to accept
         self.shared.ports.close();
-        self.say_stop(Instant::now() + grace);
+        let by = Instant::now() + grace;
+        self.say_stop(by);
         for worker in std::mem::take(&mut self.workers) {
             join(worker).await;
+        }
+        // What the process before still gives goes on to the next.
+        if let (Some(taker), Some(_)) = (self.taker.take(), &self.giver) {
+            let _ = tokio::time::timeout_at(by.into(), join(taker)).await;
         }
         self.shared.moves.close();
         for rest in [self.giver.take(), self.writer.take()].into_iter().flatten() {
@@ -588,10 +596,11 @@ impl Running {
     }
 
     /// Takes in what the process on the other side gives, as long as that lives.
-    pub(crate) fn take_clients(&self, stream: UnixStream) {
+    pub(crate) fn take_clients(&mut self, stream: UnixStream) {
         let shared = self.shared.clone();
-        if let Err(error) = spawn("sc-proxy-moves", move || moves::take(&stream, &shared)) {
-            tracing::warn!(%error, "connections of the process before are not taken over");
+        match spawn("sc-proxy-moves", move || moves::take(&stream, &shared)) {
+            Ok(taker) => self.taker = Some(taker),
+            Err(error) => tracing::warn!(%error, "connections of the process before are not taken over"),
         }
     }
 

@@ -40,7 +40,17 @@ impl Program {
 
     /// The address that it says it listens on.
     pub fn addr(&mut self) -> std::net::SocketAddr {
-        self.addr_of("listen=[")
+        self.addrs().0
+    }
+
+    /// The same, and that of its admin API.
+    pub fn addrs(&mut self) -> (std::net::SocketAddr, std::net::SocketAddr) {
+        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("serving"))).unwrap();
+        let between = |begin: &str, end| line.split_once(begin)?.1.split_once(end)?.0.parse().ok();
+        // One on a unix socket has no address.
+        let admin = between("admin=\"http://", '"').unwrap_or(([0; 4], 0).into());
+        (between("listen=[", ']').unwrap(), admin)
     }
 
     /// The address after these words of the same line.

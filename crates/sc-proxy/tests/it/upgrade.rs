@@ -96,6 +96,39 @@ async fn kept_connections_go_on_in_the_next_process() {
     }
 }
 
+/// Two upgrades one upon the other: the second process has no connection of its own, and passes on what the first one gives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_connections_go_on_through_a_process_that_is_succeeded_itself() {
+    let backend = Backend::start("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = routes(folder.path(), &backend);
+    let mut first = start(ANY, 2, folder.path(), &file);
+    let addr = first.addr();
+    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut conn = Conn::open(addr).await.unwrap();
+        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+        kept.push(conn);
+    }
+    let mut second = start(addr, 2, folder.path(), &file);
+    assert_eq!(second.addr(), addr);
+    let mut third = start(addr, 2, folder.path(), &file);
+    assert_eq!(third.addr(), addr);
+    assert_eq!((first.ended().await.0, second.ended().await.0), (Some(0), Some(0)));
+    for conn in &mut kept {
+        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+    }
+}
+
+/// Whether a process sends to this backend no more: its routes are without it, and all its threads go by them.
+async fn has_let_go(admin: SocketAddr, leaving: SocketAddr) -> bool {
+    let routes: serde_json::Value = serde_json::from_str(get(admin, "x", "/routes").await.text()).unwrap();
+    let mut backends = routes["apps"][0]["backends"].as_array().unwrap().iter();
+    let listed = backends.any(|backend| backend["addr"] == leaving.to_string());
+    !listed && Stats::open(admin).await.next().await.applied >= routes["revision"].as_u64().unwrap()
+}
+
 /// Backends are replaced one after the other, and in the middle the proxy itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replacements_with_an_upgrade_in_the_middle_fail_no_request() {
@@ -111,27 +144,25 @@ async fn replacements_with_an_upgrade_in_the_middle_fail_no_request() {
     };
     let file = route(&running);
     let mut serving = start(ANY, 2, folder.path(), &file);
-    let addr = serving.addr();
+    let (addr, mut admin) = serving.addrs();
     until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
     let load = Load::start(addr, "x", 8, 5);
     for n in 0..replacements {
         if n == replacements / 2 {
             let mut next = start(addr, 2, folder.path(), &file);
-            assert_eq!(next.addr(), addr);
+            let addrs = next.addrs();
+            assert_eq!(addrs.0, addr);
+            admin = addrs.1;
             assert_eq!(std::mem::replace(&mut serving, next).ended().await.0, Some(0));
         }
         running.push(Backend::start("a").await);
         let leaving = running.remove(0);
         route(&running);
-        let (mut since, mut asked) = (load.done(), leaving.requests());
-        until("nobody asks the old one any more", async || {
-            if (leaving.requests(), leaving.running()) != (asked, 0) {
-                (since, asked) = (load.done(), leaving.requests());
-            }
-            load.done() > since + 60
-        })
-        .await;
+        let let_go = async || has_let_go(admin, leaving.addr).await && leaving.running() == 0;
+        until("nobody asks the old one any more", let_go).await;
         leaving.stop().await;
+        let since = load.done();
+        until("load goes on", async || load.done() > since + 20).await;
     }
     let totals = load.stop().await;
     assert!(totals.failed.is_empty() && totals.refused == 0, "{totals:?}");
