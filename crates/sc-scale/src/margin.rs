@@ -14,10 +14,10 @@ pub const MISSES: f64 = 0.01;
 /// How far one miss widens the margin: 1 %.
 const STEP: f64 = 0.01;
 
-/// Bounds of the margin. An eighth at the least: what is missed for want of room is seen only after it was late, and room
+/// Bounds of the margin. A ninth at the least: what is missed for want of room is seen only after it was late, and room
 /// for a rise costs less than replicas held long after each peak. At the most, load so wild that a third more is not
 /// enough is not met by any multiple of what comes in now.
-const BOUNDS: (f64, f64) = (1.125, 1.3);
+const BOUNDS: (f64, f64) = (1.11, 1.3);
 
 /// What the forecast is multiplied with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

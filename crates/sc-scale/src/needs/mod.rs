@@ -13,7 +13,7 @@ use crate::{
     window::{Window, noise},
 };
 
-/// Seconds within which waiting requests should be worked off.
+/// Seconds within which waiting requests should be worked off; longer while replicas start that do so slowly.
 pub const DRAIN_SECONDS: f64 = 2.0;
 
 /// Seconds from one decision to the next.
@@ -147,7 +147,7 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
             asks.extend(capacity(policy, now, demand, window, memory));
         }
     }
-    asks.extend(cpu(policy, now, window));
+    asks.extend(cpu(policy, now, demand, window, memory));
     let (given, failed) = policies::ask(policy, now, demand, window, memory);
     asks.extend(given);
     remarks.extend(failed);
@@ -161,6 +161,17 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
         }
     }
     Asked { asks, remarks }
+}
+
+/// Seconds within which what waits shall be worked off. While replicas start it is as long as a start takes at the least, or
+/// this one has taken already: what waits is why they start, and will be their work. Else each second of a start, in which
+/// more waits, would ask for more.
+fn drain_seconds(now: &Now, memory: &Memory) -> f64 {
+    if now.ready >= now.want {
+        return DRAIN_SECONDS;
+    }
+    let so_far = memory.starts.rise.map_or(0, |(at_ms, _)| now.at_ms.saturating_sub(at_ms));
+    memory.starts.horizon().max(so_far as f64 / 1_000.0).max(DRAIN_SECONDS)
 }
 
 /// Before replicas are taken away, the load must fit the fewer with three standard deviations of its noise to spare.
@@ -189,7 +200,7 @@ fn awake(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
 fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory: &Memory) -> Option<Ask> {
     let each = memory.capacity.usable(policy.objective.is_some())?;
     let margin = memory.margin.factor();
-    let backlog = backlog(now, window, memory) / DRAIN_SECONDS;
+    let backlog = backlog(now, window, memory) / drain_seconds(now, memory);
     let slow = memory.capacity.slow().is_some();
     let idle = if slow { 0.0 } else { memory.capacity.idle(policy.objective.as_ref()).min(demand.soon) };
     let load = demand.soon * margin + idle;
@@ -212,23 +223,76 @@ fn backlog(now: &Now, window: &Window, memory: &Memory) -> f64 {
 }
 
 /// CPU used by all ready replicas, by what one should use of its limit.
-fn cpu(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
+fn cpu(policy: &Policy, now: &Now, demand: Option<Demand>, window: &Window, memory: &Memory) -> Option<Ask> {
     let given = policy.policies.iter().filter_map(|one| match one {
         PolicySpec::Cpu { target } => Some(*target),
         _ => None,
     });
     let unasked = if policy.objective.is_some() { CPU_FULL } else { CPU_TARGET };
-    let target = given.chain(policy.cpu).reduce(f64::min).or(policy.learns().then_some(unasked))?;
+    let target = given.chain(policy.cpu).reduce(f64::min);
+    // A target that the user gave has its room for a rise in it.
+    let ahead =
+        demand.filter(|_| target.is_none()).map_or(Ahead::default(), |demand| ahead(now, demand, window, memory));
+    let target = target.or(policy.learns().then_some(unasked))?.min(1.0 / ahead.margin);
     let one = |s: &crate::Sample| f64::from(if s.cpu_replicas == 0 { s.ready } else { s.cpu_replicas });
     let used = window.mean(now.at_ms, 10, |s| {
         let n = one(s);
         s.cpu.filter(|_| n > 0.0).map(|cpu| cpu / n * f64::from(s.ready))
     })?;
     let limit = window.mean(now.at_ms, 10, |s| s.cpu_limit.map(|limit| limit / one(s)).filter(|l| l.is_finite()))?;
-    let mut ask = Ask::shared("cpu", used, SPARE * used, target * limit, "CPUs")?;
-    ask.formula = format!("ceil({used:.2} CPUs ÷ ({target:.2} × {limit:.2} CPUs per replica)) = {}", ask.up);
+    let soon = used * ahead.growth;
+    let mut ask = Ask::shared("cpu", soon, ahead.spare.unwrap_or(SPARE) * soon, target * limit, "CPUs")?;
+    let growth = if ahead.growth > 1.0 { format!(" × {:.2} growth", ahead.growth) } else { String::new() };
+    ask.formula = format!("ceil({used:.2} CPUs{growth} ÷ ({target:.2} × {limit:.2} CPUs per replica)) = {}", ask.up);
     Some(ask)
 }
+
+/// What the CPU in use is to be multiplied with for the load to come, and the room for what the forecast does not see.
+struct Ahead {
+    /// The load soon in relation to the load whose CPU was measured, at least 1.
+    growth: f64,
+    /// The margin over the forecast.
+    margin: f64,
+    /// The share of the load that its noise may add before replicas are taken away; none: it is not known.
+    spare: Option<f64>,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { growth: 1.0, margin: 1.0, spare: None }
+    }
+}
+
+/// What a replica takes is not known until it was tried, and until then its CPU is all that says when it is full. So the CPU
+/// must be looked at as far ahead as the load is, and with the same room: else a rise finds the replicas full, and what it
+/// then teaches is paid for with late answers.
+fn ahead(now: &Now, demand: Demand, window: &Window, memory: &Memory) -> Ahead {
+    let measured = window.mean(now.at_ms, 10, |s| s.cpu.map(|_| s.arrivals)).filter(|rate| *rate > 0.0);
+    let Some(measured) = measured else { return Ahead::default() };
+    let growth = (demand.soon / measured).clamp(1.0, GROWTH_MAX);
+    Ahead {
+        growth,
+        margin: memory.margin.factor(),
+        spare: Some((spare(measured).max(unrest(now, window)) / measured).min(SPARE)),
+    }
+}
+
+/// Three standard deviations of a mean of ten seconds as they really vary, by what follows upon another: a load that rises or
+/// falls evenly has none.
+fn unrest(now: &Now, window: &Window) -> f64 {
+    let (mut sum, mut n, mut later) = (0.0, 0u32, None);
+    for sample in window.last(now.at_ms, 60) {
+        if let Some(later) = later.replace(sample.arrivals) {
+            sum += (later - sample.arrivals) * (later - sample.arrivals);
+            n += 1;
+        }
+    }
+    3.0 * (sum / (2.0 * f64::from(n.max(1))) / 10.0).sqrt()
+}
+
+/// The most that CPU in use is multiplied with: beyond that, part of it may be there without any load, and the requests
+/// that wait say more.
+const GROWTH_MAX: f64 = 3.0;
 
 /// Answers take more than twice as long as at low load, two readings in a row: what one replica does now is all it can
 /// do, so share the demand by that. When requests do not pile up all the same, it is not sure that more replicas help:
@@ -239,7 +303,7 @@ fn latency(policy: &Policy, now: &Now, demand: f64, reading: Reading, memory: &M
     if memory.capacity.over < 2 || each <= 0.0 {
         return Ok(None);
     }
-    let load = demand + reading.backlog(low_load) / DRAIN_SECONDS;
+    let load = demand + reading.backlog(low_load) / drain_seconds(now, memory);
     let piling_up = demand > PILING_UP * reading.throughput;
     if !piling_up {
         let unjudged = memory.tried.as_ref().is_some_and(|tried| !tried.judged(now));
