@@ -59,7 +59,7 @@ mod tests {
     fn desired(revision: u64) -> Desired {
         let app = AppId::in_default("web").unwrap();
         let spec = serde_json::json!({ "source": { "image": "web:1" }, "port": 8080 });
-        let app_record = serde_json::json!({ "v": 1, "version": 1, "next": 1, "scale": {} });
+        let app_record = serde_json::json!({ "v": 1, "version": 1, "next": 1, "created_ms": 0 });
         let version = serde_json::json!({ "v": 1, "spec": spec, "created_ms": 0 });
         let scale = serde_json::json!({ "v": 1, "want": 1 });
         let routes = AppRoutes {
