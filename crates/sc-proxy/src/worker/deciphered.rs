@@ -1,8 +1,8 @@
 //! A client's connection under TLS: rustls between a socket and plain bytes.
 //!
-//! Fewer system calls and packets than with a stream that knows nothing of what passes: what a client does not wait for goes out with
-//! what it does wait for. A session ticket of TLS 1.3 goes with the first bytes of the first answer, and the close_notify alert with the
-//! last bytes of the last.
+//! Fewer system calls and packets than with a stream that knows nothing of what passes: the close_notify alert goes with the last bytes
+//! of the last answer. Session tickets must not wait for the first answer: they acknowledge what ended the client's handshake, and
+//! clients with Nagle's algorithm send no request before that (tried: 40 ms later).
 
 use std::{
     io::{self, BufRead, IoSlice, Read, Write},
@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{ServerConfig, ServerConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,8 +23,6 @@ use super::client::Transport;
 pub(super) struct Deciphered {
     socket: TcpStream,
     tls: ServerConnection,
-    /// What there is to send waits for something to go with it: it is session tickets only.
-    holds: bool,
     /// The end of what is written next is the end of all.
     is_last: bool,
 }
@@ -35,7 +33,7 @@ impl Deciphered {
     /// # Errors
     /// When rustls does not take its configuration.
     pub(super) fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { socket, tls: ServerConnection::new(config)?, holds: false, is_last: false })
+        Ok(Self { socket, tls: ServerConnection::new(config)?, is_last: false })
     }
 
     /// The protocol that was agreed on (ALPN).
@@ -43,8 +41,7 @@ impl Deciphered {
         self.tls.alpn_protocol()
     }
 
-    /// Goes on with the handshake until it is done. With TLS 1.3 only session tickets are left then, which no client waits for; with
-    /// 1.2 the client waits for the last of it.
+    /// Goes on with the handshake until it is done, session tickets included.
     pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.tls.is_handshaking() {
             if self.tls.wants_write() {
@@ -53,8 +50,7 @@ impl Deciphered {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
-        self.holds = self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        if self.holds { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+        self.poll_send(cx)
     }
 
     /// Reads from the socket once, and deciphers. Gives how many bytes came: 0 at the end.
@@ -80,7 +76,6 @@ impl Deciphered {
     /// Ends TLS: nothing can be written after it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tls.send_close_notify();
-        self.holds = false;
         self.poll_send(cx)
     }
 }
@@ -115,9 +110,7 @@ impl AsyncRead for Deciphered {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            if !self.holds
-                && let Poll::Ready(Err(error)) = self.poll_send(cx)
-            {
+            if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(error));
             }
             ready!(self.poll_receive(cx))?; // Of an end without a close_notify the reader tells.
@@ -134,7 +127,6 @@ impl AsyncWrite for Deciphered {
             if is_all && self.is_last {
                 self.tls.send_close_notify();
             }
-            self.holds = false;
             match self.poll_send(cx)? {
                 Poll::Pending if taken == 0 => return Poll::Pending,
                 Poll::Ready(()) if !is_all => {}
@@ -154,7 +146,6 @@ impl AsyncWrite for Deciphered {
     ) -> Poll<io::Result<usize>> {
         loop {
             let taken = self.tls.writer().write_vectored(bufs)?;
-            self.holds = false;
             match self.poll_send(cx)? {
                 Poll::Pending if taken == 0 => return Poll::Pending,
                 Poll::Ready(()) if taken == 0 && bufs.iter().any(|buf| !buf.is_empty()) => {}
@@ -164,7 +155,7 @@ impl AsyncWrite for Deciphered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.holds { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+        self.poll_send(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -311,11 +302,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ticket_goes_with_the_first_answer_and_the_end_with_the_last() {
+    async fn a_ticket_ends_the_handshake_and_the_end_goes_with_the_last_answer() {
         let configs = both(&rustls::version::TLS13);
         let (mut server, mut client) = connect(&configs).await;
-        looks(&client).await;
-        assert!(!client.has_more(), "the handshake is done, and no ticket was sent by itself");
+        assert!(client.receive().await > 0, "a ticket, which lets a client with Nagle's algorithm go on");
         server.ends_with_next();
         server.write_all(b"an answer").await.unwrap();
         server.flush().await.unwrap();
