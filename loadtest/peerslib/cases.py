@@ -158,7 +158,8 @@ def idle(task: servers.Task, peer: servers.Peer) -> dict:
     for connection in loads.hold_open(peer.port, 64, task.tls):
         connection.close()
     before = procs.resident_kib(peer.pids())
-    count = min(IDLE_CONNECTIONS[task.tls], (procs.descriptors() - SPARE_DESCRIPTORS) // 2)
+    # One address may have half of a proxy's connections, and those are half of its descriptors.
+    count = min(IDLE_CONNECTIONS[task.tls], (procs.descriptors() - SPARE_DESCRIPTORS) // 4)
     held = loads.hold_open(peer.port, count, task.tls)
     time.sleep(1)  # buffers that are given back a moment later
     after = procs.resident_kib(peer.pids())

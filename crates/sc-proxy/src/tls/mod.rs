@@ -16,7 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
@@ -88,8 +88,25 @@ impl Tls {
     }
 }
 
+/// The usual cryptography, with AES-128-GCM and SHA-256 before all else. Most clients would take AES-256 with SHA-384 first,
+/// whose hashing was 23 % of what a handshake costs here: processors have instructions for SHA-256, most have none for
+/// SHA-384. Every client of TLS 1.3 has this suite (RFC 8446 section 9.1), and it is what browsers ask for first.
+fn provider() -> CryptoProvider {
+    let first = |suite: &rustls::SupportedCipherSuite| {
+        use rustls::CipherSuite::*;
+        let cheap = matches!(
+            suite.suite(),
+            TLS13_AES_128_GCM_SHA256 | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        );
+        !cheap
+    };
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(first);
+    provider
+}
+
 fn server_config(resolver: Arc<Resolver>, client_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let mut config = match client_ca {
         None => builder.with_no_client_auth(),
@@ -108,6 +125,7 @@ fn server_config(resolver: Arc<Resolver>, client_ca: Option<&Path>) -> Result<Se
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.send_tls13_tickets = 1;
+    config.ignore_client_order = true;
     Ok(config)
 }
 

@@ -37,6 +37,8 @@ async fn each_name_has_its_certificate_and_a_new_one_is_taken_while_connections_
     let old = trusting(&[&one], &[], None);
     assert!(get_tls(addr, "x.wild.test", "/", &old).await.is_err(), "not this certificate");
     let mut open = connect(addr, "one.test", &old).await.unwrap();
+    let suite = open.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256, "not the first one of the client's");
 
     let new = Pair::new(&["one.test"]);
     new.put(folder.path(), "default");
