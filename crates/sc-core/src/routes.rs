@@ -56,6 +56,23 @@ pub struct BackendRoute {
     pub version: u64,
 }
 
+impl AppRoutes {
+    /// An app's routes and backends, all else as it is where nothing was asked for.
+    pub fn new(app: AppId, routes: Vec<RouteSpec>, backends: Vec<BackendRoute>) -> Self {
+        Self {
+            v: 1,
+            app,
+            routes,
+            backends,
+            traffic: Traffic::default(),
+            stopped: false,
+            by_version: false,
+            drain_ms: drain_ms(),
+            extra: Extra::default(),
+        }
+    }
+}
+
 fn one() -> u32 {
     1
 }

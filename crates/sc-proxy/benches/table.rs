@@ -29,19 +29,7 @@ fn apps(hosts: usize) -> Vec<AppRoutes> {
         };
         let backend =
             BackendRoute { replica: ReplicaId::new(&id, 1), addr: ([127, 0, 0, 1], 9).into(), weight: 1, version: 1 };
-        let routes = vec![route("/"), route("/api/v1")];
-        let (backends, traffic, extra) = (vec![backend], Default::default(), Default::default());
-        AppRoutes {
-            v: 1,
-            app: id,
-            routes,
-            backends,
-            traffic,
-            stopped: false,
-            by_version: false,
-            drain_ms: 30_000,
-            extra,
-        }
+        AppRoutes::new(id, vec![route("/"), route("/api/v1")], vec![backend])
     };
     (0..hosts).map(app).collect()
 }

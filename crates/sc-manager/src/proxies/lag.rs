@@ -62,17 +62,7 @@ mod tests {
         let app_record = serde_json::json!({ "v": 1, "version": 1, "next": 1, "created_ms": 0 });
         let version = serde_json::json!({ "v": 1, "spec": spec, "created_ms": 0 });
         let scale = serde_json::json!({ "v": 1, "want": 1 });
-        let routes = AppRoutes {
-            v: 1,
-            app: app.clone(),
-            routes: Vec::new(),
-            backends: Vec::new(),
-            traffic: Default::default(),
-            stopped: false,
-            by_version: false,
-            drain_ms: 30_000,
-            extra: Default::default(),
-        };
+        let routes = AppRoutes::new(app.clone(), Vec::new(), Vec::new());
         let proxy = |stats: &str| Proxy {
             v: 1,
             stats: stats.to_owned(),

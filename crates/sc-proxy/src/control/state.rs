@@ -258,17 +258,7 @@ mod tests {
     use super::*;
 
     fn app(name: &str, stopped: bool) -> AppRoutes {
-        AppRoutes {
-            v: 1,
-            app: AppId::in_default(name).unwrap(),
-            routes: vec![],
-            backends: vec![],
-            traffic: Default::default(),
-            stopped,
-            by_version: false,
-            drain_ms: 30_000,
-            extra: Default::default(),
-        }
+        AppRoutes { stopped, ..AppRoutes::new(AppId::in_default(name).unwrap(), vec![], vec![]) }
     }
 
     fn state(kept: Option<Vec<AppRoutes>>, keeps: bool) -> (State, Arc<Shared>) {

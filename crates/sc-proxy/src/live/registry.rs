@@ -227,17 +227,7 @@ mod tests {
         };
         let backends = replicas.iter().map(backend).collect();
         let traffic = Traffic { max_in_flight: Some(1), ..Default::default() };
-        let routes = AppRoutes {
-            v: 1,
-            app: app.clone(),
-            routes: vec![],
-            backends,
-            traffic,
-            stopped: false,
-            by_version: false,
-            drain_ms: 30_000,
-            extra: Default::default(),
-        };
+        let routes = AppRoutes { traffic, ..AppRoutes::new(app.clone(), vec![], backends) };
         BTreeMap::from([(app, Arc::new(routes))])
     }
 

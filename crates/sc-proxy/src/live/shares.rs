@@ -22,17 +22,9 @@ fn app(balance: Balance, tcp: bool, old: (u64, u32), new: (u64, u32), limit: Opt
         version,
     };
     let backends = (1..=old.0).map(|n| backend(n, 1, old.1)).chain((1..=new.0).map(|n| backend(old.0 + n, 2, new.1)));
-    let routes = AppRoutes {
-        v: 1,
-        app: app.clone(),
-        routes: tcp.then(|| RouteSpec::of_port(5432)).into_iter().collect(),
-        backends: backends.collect(),
-        traffic: Traffic { balance, max_in_flight: limit, ..Traffic::default() },
-        stopped: false,
-        by_version: true,
-        drain_ms: 30_000,
-        extra: Default::default(),
-    };
+    let at_port = tcp.then(|| RouteSpec::of_port(5432)).into_iter().collect();
+    let traffic = Traffic { balance, max_in_flight: limit, ..Traffic::default() };
+    let routes = AppRoutes { traffic, by_version: true, ..AppRoutes::new(app.clone(), at_port, backends.collect()) };
     let routes = BTreeMap::from([(app, Arc::new(routes))]);
     let (table, _) = Registry::new(1).table(&routes, &Table::default(), Instant::now());
     table.apps[0].clone()

@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{DrainSpec, Protocol, Redirect, RouteSpec, Traffic},
+    spec::{Protocol, Redirect, RouteSpec, Traffic},
     validate::Invalid,
 };
 use serde::Deserialize;
@@ -202,19 +202,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let backends = targets.map(backend).collect();
         parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         let protocol = said.protocol.unwrap_or_default();
-        let (traffic, extra) = (said.traffic.unwrap_or_default().into(), Default::default());
-        let traffic = Traffic { protocol, ..traffic };
-        parsed.apps.push(AppRoutes {
-            v: 1,
-            app,
-            routes: said.routes,
-            backends,
-            traffic,
-            stopped: false,
-            by_version: false,
-            drain_ms: DrainSpec::default().timeout_ms,
-            extra,
-        });
+        let traffic = Traffic { protocol, ..said.traffic.unwrap_or_default().into() };
+        parsed.apps.push(AppRoutes { traffic, ..AppRoutes::new(app, said.routes, backends) });
     }
     Ok(parsed)
 }

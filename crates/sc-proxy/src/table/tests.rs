@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use sc_core::{spec::RouteSpec, spec::Traffic};
+use sc_core::spec::RouteSpec;
 
 use super::*;
 
@@ -11,17 +11,7 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
         redirect: None,
         tcp: None,
     };
-    AppRoutes {
-        v: 1,
-        app: AppId::in_default(name).unwrap(),
-        routes: routes.iter().map(route).collect(),
-        backends: vec![],
-        traffic: Traffic::default(),
-        stopped: false,
-        by_version: false,
-        drain_ms: 30_000,
-        extra: Default::default(),
-    }
+    AppRoutes::new(AppId::in_default(name).unwrap(), routes.iter().map(route).collect(), vec![])
 }
 
 fn find(apps: &[AppRoutes], host: &str, path: &str) -> Option<String> {

@@ -92,16 +92,12 @@ impl Tls {
 /// whose hashing was 23 % of what a handshake costs here: processors have instructions for SHA-256, most have none for
 /// SHA-384. Every client of TLS 1.3 has this suite (RFC 8446 section 9.1), and it is what browsers ask for first.
 fn provider() -> CryptoProvider {
-    let first = |suite: &rustls::SupportedCipherSuite| {
-        use rustls::CipherSuite::*;
-        let cheap = matches!(
-            suite.suite(),
-            TLS13_AES_128_GCM_SHA256 | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        );
-        !cheap
-    };
+    use rustls::CipherSuite::*;
     let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(first);
+    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+        TLS13_AES_128_GCM_SHA256 | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0,
+        _ => 1,
+    });
     provider
 }
 

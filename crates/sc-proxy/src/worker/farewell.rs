@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{LocalApp, Worker, upstream::Upstream};
 
@@ -120,79 +120,62 @@ impl Frames {
     }
 }
 
-/// The backend's side of a WebSocket. Once it is asked to, it gives a Close frame after the frame that is under way, and then
+/// What a WebSocket's backend says. Once it is asked to end, a Close frame comes after the frame that is under way, and then
 /// nothing more but the end.
-pub(super) struct Parting<T> {
-    inner: T,
+pub(super) struct Parting {
     frames: Frames,
     asked: Rc<Cell<bool>>,
     said: bool,
 }
 
-impl<T> Parting<T> {
-    /// `asked` becomes true when it is to close; whoever sets it polls this again.
-    pub(super) fn new(inner: T, asked: Rc<Cell<bool>>) -> Self {
-        Self { inner, frames: Frames::default(), asked, said: false }
+impl Parting {
+    /// `asked` becomes true when it is to end; whoever sets it reads again.
+    pub(super) fn new(asked: Rc<Cell<bool>>) -> Self {
+        Self { frames: Frames::default(), asked, said: false }
     }
-}
 
-impl<T: AsyncRead + Unpin> AsyncRead for Parting<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.said {
+    /// Reads what goes on to the client from what the backend sends.
+    pub(super) fn poll_read(
+        &mut self,
+        backend: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut backend = Pin::new(backend);
+        if self.said {
             // The backend's own goodbye, and whatever it had yet to say, comes too late.
-            let mut rest = [0; 1024];
+            let mut room = [0; 1024];
             loop {
-                let mut rest = ReadBuf::new(&mut rest);
-                ready!(Pin::new(&mut this.inner).poll_read(cx, &mut rest))?;
+                let mut rest = ReadBuf::new(&mut room);
+                ready!(backend.as_mut().poll_read(cx, &mut rest))?;
                 if rest.filled().is_empty() {
                     return Poll::Ready(Ok(()));
                 }
             }
         }
-        let asked = this.asked.get() && !this.frames.closed;
-        if asked && this.frames.is_between() && buf.remaining() >= GOING_AWAY.len() {
-            buf.put_slice(&GOING_AWAY);
-            this.said = true;
-            return Poll::Ready(Ok(()));
-        }
-        let most = match this.frames.wants() {
-            0 => buf.remaining(),
-            wants if asked => buf.remaining().min(usize::try_from(wants).unwrap_or(usize::MAX)),
-            _ => buf.remaining(),
-        };
         let before = buf.filled().len();
-        if most < buf.remaining() {
+        if !self.asked.get() || self.frames.closed {
+            ready!(backend.poll_read(cx, buf))?;
+        } else if self.frames.is_between() {
+            buf.put_slice(&GOING_AWAY);
+            self.said = true;
+            return Poll::Ready(Ok(()));
+        } else {
+            let most = usize::try_from(self.frames.wants()).unwrap_or(usize::MAX).min(buf.remaining());
             let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut some))?;
+            ready!(backend.poll_read(cx, &mut some))?;
             let n = some.filled().len();
             buf.advance(n);
-        } else {
-            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         }
-        this.frames.pass(&buf.filled()[before..]);
+        self.frames.pass(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Parting<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
 
@@ -236,34 +219,45 @@ mod tests {
         }
     }
 
+    /// Reads until there are `most` bytes, or the end comes.
+    async fn read(parting: &mut Parting, backend: &mut DuplexStream, most: usize) -> Vec<u8> {
+        let (mut got, mut room) = (Vec::new(), [0; 1024]);
+        while got.len() < most {
+            let mut buf = ReadBuf::new(&mut room);
+            std::future::poll_fn(|cx| parting.poll_read(backend, cx, &mut buf)).await.unwrap();
+            if buf.filled().is_empty() {
+                break;
+            }
+            got.extend_from_slice(buf.filled());
+        }
+        got
+    }
+
     #[tokio::test]
     async fn the_goodbye_comes_after_the_frame_that_is_under_way_and_nothing_after_it() {
-        let (ours, mut backend) = tokio::io::duplex(1 << 20);
+        let (mut ours, mut backend) = tokio::io::duplex(1 << 20);
         let asked = Rc::new(Cell::new(false));
-        let mut parting = Parting::new(ours, asked.clone());
+        let mut parting = Parting::new(asked.clone());
         let (one, two) = (frame(1, b"hello", false), frame(2, &[7; 300], false));
-        backend.write_all(&[&one[..], &two[..100]].concat()).await.unwrap();
-        let mut got = vec![0; one.len() + 100];
-        parting.read_exact(&mut got).await.unwrap();
+        let begun = [&one[..], &two[..100]].concat();
+        backend.write_all(&begun).await.unwrap();
+        assert_eq!(read(&mut parting, &mut ours, begun.len()).await, begun);
         asked.set(true);
         backend.write_all(&[&two[100..], &one[..]].concat()).await.unwrap();
         drop(backend);
-        parting.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, [&one[..], &two[..], &GOING_AWAY].concat());
+        assert_eq!(read(&mut parting, &mut ours, usize::MAX).await, [&two[100..], &GOING_AWAY].concat());
     }
 
     #[tokio::test]
     async fn after_the_backends_own_close_nothing_is_added() {
-        let (ours, mut backend) = tokio::io::duplex(1 << 20);
+        let (mut ours, mut backend) = tokio::io::duplex(1 << 20);
         let asked = Rc::new(Cell::new(false));
-        let mut parting = Parting::new(ours, asked.clone());
+        let mut parting = Parting::new(asked.clone());
         let close = frame(8, &1000u16.to_be_bytes(), false);
         backend.write_all(&close).await.unwrap();
-        let mut got = vec![0; close.len()];
-        parting.read_exact(&mut got).await.unwrap();
+        assert_eq!(read(&mut parting, &mut ours, close.len()).await, close);
         asked.set(true);
         drop(backend);
-        parting.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, close);
+        assert_eq!(read(&mut parting, &mut ours, usize::MAX).await, b"");
     }
 }

@@ -95,27 +95,22 @@ async fn pass(
     let heard = Rc::new(Cell::new(Instant::now()));
     let mut client = Heard::new(TokioIo::new(client), &heard, &passed.up);
     let mut backend = Heard::new(TokioIo::new(backend), &heard, &passed.down);
-    let silent = silent(&heard, terms.silence.unwrap_or(Duration::MAX));
-    let mut silent = pin!(silent);
-    let Some(drain) = terms.drain else {
-        tokio::select! {
-            ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => drop(ended?),
-            () = silent, if terms.silence.is_some() => {}
-        }
-        return Ok(());
-    };
     let asked = Rc::new(Cell::new(false));
-    let mut backend = Parting::new(backend, asked.clone());
+    backend.parting = terms.drain.map(|_| Parting::new(asked.clone()));
+    let due = async {
+        match terms.drain {
+            Some(drain) => farewell::due(&exchange.worker, &exchange.app, &exchange.upstream, drain).await,
+            None => std::future::pending().await,
+        }
+    };
     let mut copied = pin!(tokio::io::copy_bidirectional(&mut client, &mut backend));
-    let mut due = pin!(farewell::due(&exchange.worker, &exchange.app, &exchange.upstream, drain));
     tokio::select! {
-        ended = &mut copied => return ended.map(drop).map_err(Into::into),
-        () = &mut silent, if terms.silence.is_some() => return Ok(()),
-        () = &mut due => asked.set(true),
+        ended = &mut copied => return Ok(ended.map(drop)?),
+        () = silent(&heard, terms.silence.unwrap_or(Duration::MAX)), if terms.silence.is_some() => return Ok(()),
+        () = due => asked.set(true),
     }
-    tokio::select! {
-        ended = copied => drop(ended?),
-        () = tokio::time::sleep(PARTING) => {}
+    if let Ok(ended) = tokio::time::timeout(PARTING, copied).await {
+        ended?;
     }
     Ok(())
 }
@@ -132,18 +127,24 @@ struct Heard<T> {
     inner: T,
     last: Rc<Cell<Instant>>,
     bytes: Rc<Cell<u64>>,
+    /// It is a WebSocket's backend.
+    parting: Option<Parting>,
 }
 
 impl<T> Heard<T> {
     fn new(inner: T, last: &Rc<Cell<Instant>>, bytes: &Rc<Cell<u64>>) -> Self {
-        Self { inner, last: last.clone(), bytes: bytes.clone() }
+        Self { inner, last: last.clone(), bytes: bytes.clone(), parting: None }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let (this, before) = (&mut *self, buf.filled().len());
+        let read = match &mut this.parting {
+            None => Pin::new(&mut this.inner).poll_read(cx, buf),
+            Some(parting) => parting.poll_read(&mut this.inner, cx, buf),
+        };
+        ready!(read)?;
         self.bytes.set(self.bytes.get() + (buf.filled().len() - before) as u64);
         self.last.set(Instant::now());
         Poll::Ready(Ok(()))

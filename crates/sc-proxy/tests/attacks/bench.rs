@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{RouteSpec, Traffic},
+    spec::RouteSpec,
 };
 use sc_proxy::{Config, Http1, Running, Source, config::Given};
 use tokio::{
@@ -172,16 +172,5 @@ fn app(name: &str, prefixes: &[&str], backend: Option<SocketAddr>) -> AppRoutes 
     let route =
         |path: &&str| RouteSpec { host: None, path: (*path).to_owned(), strip: false, redirect: None, tcp: None };
     let routes = prefixes.iter().map(route).collect();
-    let traffic = Traffic::default();
-    AppRoutes {
-        v: 1,
-        app: id,
-        routes,
-        backends,
-        traffic,
-        stopped: false,
-        by_version: false,
-        drain_ms: 30_000,
-        extra: Default::default(),
-    }
+    AppRoutes::new(id, routes, backends)
 }

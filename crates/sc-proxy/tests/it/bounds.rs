@@ -67,7 +67,8 @@ async fn a_body_that_stops_coming_is_not_waited_for() {
     stream.write_all(b"POST /digest HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n").await.unwrap();
     for _ in 0..10 {
         stream.write_all(b"a").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let early = tokio::time::timeout(Duration::from_millis(30), stream.read_u8()).await;
+        assert!(early.is_err(), "it is waited for as long as some comes: {early:?}");
     }
     let refused = rest(&mut stream).await;
     assert!(refused.starts_with("HTTP/1.1 408") && refused.contains("x-sc-reason: body-timeout"), "{refused}");
@@ -123,7 +124,8 @@ async fn a_stream_that_is_silent_both_ways_is_closed() {
     assert!(head[..n].starts_with(b"HTTP/1.1 101"));
     let mut back = [0; 4];
     for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let end = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut back)).await;
+        assert!(end.is_err(), "it is open: {end:?}");
         stream.write_all(b"ping").await.unwrap();
         stream.read_exact(&mut back).await.unwrap();
     }

@@ -78,9 +78,10 @@ async fn a_slow_upload_that_goes_on_is_waited_for() {
         .write_all(b"POST /digest HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
-    for _ in 0..15 {
+    for sent in 1..=15 {
         stream.write_all(b"a").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let early = tokio::time::timeout(Duration::from_millis(100), stream.peek(&mut [0])).await;
+        assert!(early.is_err() || sent == 15, "it is waited for: {early:?}");
     }
     let answer = String::from_utf8(closed(&mut stream).await).unwrap();
     assert!(answer.ends_with(&digest([b'a'; 15]).to_string()), "{answer}");

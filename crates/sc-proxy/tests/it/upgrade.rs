@@ -70,55 +70,52 @@ async fn twenty_upgrades_under_load_fail_no_request() {
     assert!(fresh.is_empty(), "{fresh:?}");
 }
 
-/// To close a kept connection is to race the client's next request: so they are not closed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kept_connections_go_on_in_the_next_process() {
-    let backend = Backend::start("a").await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = routes(folder.path(), &backend);
-    let mut serving = start(ANY, 2, folder.path(), &file);
+/// Asks on each of these connections.
+async fn all_answer(kept: &mut [Conn]) {
+    for conn in kept {
+        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+    }
+}
+
+/// A process that serves, and connections to it on which it has answered.
+async fn kept(folder: &Path, file: &str, count: usize) -> (Program, SocketAddr, Vec<Conn>) {
+    let mut serving = start(ANY, 2, folder, file);
     let addr = serving.addr();
     until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
     let mut kept = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..count {
         kept.push(Conn::open(addr).await.unwrap());
     }
+    all_answer(&mut kept).await;
+    (serving, addr, kept)
+}
+
+/// To close a kept connection is to race the client's next request: so they are not closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_connections_go_on_in_the_next_process() {
+    let (backend, folder) = (Backend::start("a").await, tempfile::tempdir().unwrap());
+    let file = routes(folder.path(), &backend);
+    let (mut serving, addr, mut kept) = kept(folder.path(), &file, 100).await;
     for threads in [3, 1, 2] {
-        for conn in &mut kept {
-            assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
-        }
         let mut next = start(addr, threads, folder.path(), &file);
         assert_eq!(next.addr(), addr);
         assert_eq!(std::mem::replace(&mut serving, next).ended().await.0, Some(0), "it waits for none of them");
-    }
-    for conn in &mut kept {
-        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
+        all_answer(&mut kept).await;
     }
 }
 
 /// Two upgrades one upon the other: the second process has no connection of its own, and passes on what the first one gives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_connections_go_on_through_a_process_that_is_succeeded_itself() {
-    let backend = Backend::start("a").await;
-    let folder = tempfile::tempdir().unwrap();
+    let (backend, folder) = (Backend::start("a").await, tempfile::tempdir().unwrap());
     let file = routes(folder.path(), &backend);
-    let mut first = start(ANY, 2, folder.path(), &file);
-    let addr = first.addr();
-    until("it serves", async || get(addr, "x", "/").await.text() == "a").await;
-    let mut kept = Vec::new();
-    for _ in 0..20 {
-        let mut conn = Conn::open(addr).await.unwrap();
-        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
-        kept.push(conn);
-    }
+    let (first, addr, mut kept) = kept(folder.path(), &file, 20).await;
     let mut second = start(addr, 2, folder.path(), &file);
     assert_eq!(second.addr(), addr);
     let mut third = start(addr, 2, folder.path(), &file);
     assert_eq!(third.addr(), addr);
     assert_eq!((first.ended().await.0, second.ended().await.0), (Some(0), Some(0)));
-    for conn in &mut kept {
-        assert_eq!(conn.send(request("POST", "x", "/", "ask")).await.unwrap().text(), "a");
-    }
+    all_answer(&mut kept).await;
 }
 
 /// Whether a process sends to this backend no more: its routes are without it, and all its threads go by them.

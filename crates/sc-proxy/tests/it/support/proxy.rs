@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{RouteSpec, Traffic},
+    spec::RouteSpec,
     stats::{AppStats, Frame},
 };
 use sc_proxy::{Config, Running, Source, config::Given};
@@ -121,18 +121,7 @@ pub fn app(name: &str, host: &str, backends: &[(u64, SocketAddr)]) -> AppRoutes 
     let backends = backends.iter().map(backend).collect();
     let host = (!host.is_empty()).then(|| host.to_owned());
     let routes = vec![RouteSpec { host, path: "/".into(), strip: false, redirect: None, tcp: None }];
-    let traffic = Traffic::default();
-    AppRoutes {
-        v: 1,
-        app: id,
-        routes,
-        backends,
-        traffic,
-        stopped: false,
-        by_version: false,
-        drain_ms: 30_000,
-        extra: Default::default(),
-    }
+    AppRoutes::new(id, routes, backends)
 }
 
 /// The backends of an app's stats, summed: requests, completions, in flight.
