@@ -20,17 +20,19 @@ use hyper::{
     client::conn::TrySendError,
 };
 use sc_core::spec::Bounds;
+use tokio::net::TcpStream;
 
 use super::{
     LocalApp, Worker,
     answer::Refusal,
-    body::{Recording, ToBackend},
+    body::{FromBackend, Recording, ToBackend},
+    bodyless::{self, Arrival, Failure},
     bounded::{Fault, FromClient, Guard, Pause},
     client::Client,
     exchange::Exchange,
     log::Story,
     multiplex::Fate,
-    upstream::{ConnectError, Sender},
+    upstream::{ConnectError, Sender, shake_hands},
 };
 use crate::{
     headers::is_idempotent,
@@ -70,6 +72,13 @@ pub(super) struct Attempts<'a> {
     sendings: u32,
     /// A used connection has failed this request: no other one is trusted.
     fresh: bool,
+}
+
+/// What became of a request with no body.
+enum Bodyless {
+    Answered(Response<Arrival>, Exchange),
+    /// Not with the chosen backend, or not now.
+    Other(Exchange, Timeouts),
 }
 
 /// What is needed to send a request again.
@@ -128,11 +137,24 @@ impl<'a> Attempts<'a> {
     }
 
     /// Sends the request until there is an answer, or a reason why there is none.
-    pub(super) async fn run(&mut self, request: Request<Incoming>) -> Result<(Response<Incoming>, Exchange), Refusal> {
+    pub(super) async fn run(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<(Response<FromBackend>, Exchange), Refusal> {
+        let repeatable = is_idempotent(request.method());
+        let mut place = None;
+        if bodyless::fits(&request) {
+            match self.run_bodyless(&request, repeatable).await? {
+                Bodyless::Answered(response, exchange) => return Ok((response.map(FromBackend::Bodyless), exchange)),
+                Bodyless::Other(exchange, limits) => place = Some((exchange, limits)),
+            }
+        }
         let (mut request, spare) = self.prepare(request);
-        let repeatable = spare.as_ref().is_some_and(|spare| spare.is_idempotent);
         loop {
-            let (mut exchange, limits) = self.acquire(repeatable).await?;
+            let (mut exchange, limits) = match place.take() {
+                Some(place) => place,
+                None => self.acquire(repeatable).await?,
+            };
             self.count_attempt();
             let (mut sender, reused) = match self.connection(&exchange, repeatable, &limits).await {
                 Ok(connection) => connection,
@@ -151,7 +173,7 @@ impl<'a> Attempts<'a> {
                 Some(Ok(response)) => {
                     self.answered(&mut exchange, response.status().as_u16(), sent);
                     exchange.hold(sender);
-                    return Ok((response, exchange));
+                    return Ok((response.map(FromBackend::Hyper), exchange));
                 }
                 Some(Err(error)) => request = self.again(error, &mut exchange, spare.as_ref(), reused)?,
                 None => {
@@ -159,6 +181,65 @@ impl<'a> Attempts<'a> {
                     return Err(Refusal::Late);
                 }
             }
+        }
+    }
+
+    /// The same for a request with no body, as long as backends are spoken to in plain HTTP/1.1 and hyper has no idle connection.
+    async fn run_bodyless(&mut self, request: &Request<Incoming>, repeatable: bool) -> Result<Bodyless, Refusal> {
+        loop {
+            let (mut exchange, limits) = self.acquire(repeatable).await?;
+            let (upstream, protocol) = (&exchange.upstream, limits.hop.protocol);
+            upstream.speak(&limits.hop);
+            // What is idle goes before what would be new: a backend may serve no more than a few connections.
+            let at_hyper = upstream.sockets.is_empty() && !upstream.senders.is_empty();
+            if protocol.is_multiplexed() || protocol.is_secure() || at_hyper {
+                return Ok(Bodyless::Other(exchange, limits));
+            }
+            self.count_attempt();
+            let (socket, reused) = match self.socket(&exchange, repeatable, limits.connect).await {
+                Ok(socket) => socket,
+                Err(error) => {
+                    self.not_connected(&mut exchange, &error);
+                    continue;
+                }
+            };
+            self.count_sending();
+            let sent = self.read_clock();
+            let answer = {
+                let answer = pin!(bodyless::send(self.worker, request, socket));
+                self.client.phase.wait(limits.response, answer).await
+            };
+            match answer {
+                Some(Ok(response)) => {
+                    self.answered(&mut exchange, response.status().as_u16(), sent);
+                    return Ok(Bodyless::Answered(response, exchange));
+                }
+                Some(Err(failure)) => {
+                    let replica = &exchange.upstream.backend.replica;
+                    tracing::debug!(%replica, ?failure, reused, "a request failed");
+                    let again = repeatable && failure == Failure::Silent;
+                    self.broke(&mut exchange, reused, failure == Failure::Unsent, again)?;
+                }
+                None => {
+                    exchange.failed();
+                    return Err(Refusal::Late);
+                }
+            }
+        }
+    }
+
+    /// A connection of the thread's own to the chosen backend, and whether it has served before.
+    async fn socket(
+        &self,
+        exchange: &Exchange,
+        repeatable: bool,
+        timeout: Duration,
+    ) -> Result<(TcpStream, bool), ConnectError> {
+        let upstream = &exchange.upstream;
+        let idle = self.longest_idle(repeatable).and_then(|longest| upstream.sockets.take(longest, self.now));
+        match idle {
+            Some(socket) => Ok((socket, true)),
+            None => self.worker.dial(upstream, timeout).await.map(|socket| (socket, false)),
         }
     }
 
@@ -233,11 +314,16 @@ impl<'a> Attempts<'a> {
             let (stream, reused) = self.worker.stream(upstream, hop, limits.connect).await?;
             return Ok((Sender::Among(stream, hop.protocol.is_secure()), reused));
         }
-        let idle = self.longest_idle(repeatable).and_then(|longest| upstream.senders.take(longest, self.now));
-        match idle {
-            Some(sender) => Ok((Sender::Alone(sender), true)),
-            None => self.worker.connect(upstream, hop, limits.connect).await.map(|sender| (sender, false)),
+        if let Some(longest) = self.longest_idle(repeatable) {
+            if let Some(sender) = upstream.senders.take(longest, self.now) {
+                return Ok((Sender::Alone(sender), true));
+            }
+            // There are none of these but under plain HTTP/1.1.
+            if let Some(socket) = upstream.sockets.take(longest, self.now) {
+                return Ok((shake_hands(socket).await?, true));
+            }
         }
+        self.worker.connect(upstream, hop, limits.connect).await.map(|sender| (sender, false))
     }
 
     /// The sending failed: the request for the next one, or why there is none.

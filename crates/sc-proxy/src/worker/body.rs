@@ -15,8 +15,10 @@ use hyper::{
     HeaderMap,
     body::{Body, Frame, Incoming, SizeHint},
 };
+use tokio::net::TcpStream;
 
 use super::{
+    bodyless::Arrival,
     bounded::{FromClient, Pause, poll_full},
     client::Phase,
     exchange::Exchange,
@@ -185,6 +187,46 @@ impl Replay {
     }
 }
 
+/// A backend's body as it comes in.
+pub(super) enum FromBackend {
+    /// From a connection that hyper drives.
+    Hyper(Incoming),
+    /// The answer to a request that had none.
+    Bodyless(Arrival),
+}
+
+impl FromBackend {
+    /// The next frame that says anything.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self {
+            Self::Hyper(body) => poll_full(body, cx).map_err(Cut::from),
+            Self::Bodyless(arrival) => arrival.poll_frame(cx).map_err(Cut::from),
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Bodyless(arrival) => arrival.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Bodyless(arrival) => arrival.size_hint(),
+        }
+    }
+
+    /// The connection that it came on, if that is the thread's own and can serve again.
+    pub(super) fn into_socket(self) -> Option<TcpStream> {
+        match self {
+            Self::Hyper(_) => None,
+            Self::Bodyless(arrival) => arrival.into_socket(),
+        }
+    }
+}
+
 /// A response's body on its way to a client. When it is dropped the client's connection is idle again.
 pub(super) struct ToClient {
     content: Content,
@@ -206,7 +248,7 @@ enum Content {
     /// The proxy's own, or what is left of it.
     Own(Option<Bytes>),
     /// A backend's, with the exchange that ends when the body does.
-    Relay(Incoming, Exchange),
+    Relay(FromBackend, Exchange),
     /// A backend's, compressed on its way.
     Squeezed(Box<Squeezed>),
 }
@@ -219,9 +261,9 @@ impl ToClient {
     }
 
     /// A backend's.
-    pub(super) fn relay(body: Incoming, exchange: Exchange, phase: &Arc<Phase>, idle: Duration) -> Self {
+    pub(super) fn relay(body: FromBackend, exchange: Exchange, phase: &Arc<Phase>, idle: Duration) -> Self {
         if body.is_end_stream() {
-            exchange.finish();
+            exchange.finish(body);
             return Self::own(Bytes::new(), phase, idle);
         }
         Self::new(Content::Relay(body, exchange), phase, idle)
@@ -278,8 +320,8 @@ impl ToClient {
     }
 
     fn finish(&mut self) {
-        if let Content::Relay(_, exchange) = std::mem::replace(&mut self.content, Content::Own(None)) {
-            exchange.finish();
+        if let Content::Relay(body, exchange) = std::mem::replace(&mut self.content, Content::Own(None)) {
+            exchange.finish(body);
         }
     }
 }
@@ -297,7 +339,7 @@ impl Body for ToClient {
                 this.count(data.as_ref());
                 return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
             }
-            Content::Relay(body, _) => poll_full(body, cx).map_err(Cut::from),
+            Content::Relay(body, _) => body.poll_frame(cx),
             Content::Squeezed(squeezed) => squeezed.poll_frame(cx),
         };
         if let Some(pause) = &mut this.pause

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     LocalApp, Worker,
+    body::FromBackend,
     upstream::{ConnectError, Sender, Upstream},
 };
 use crate::live::{App, BackendSlot as Slot, class_of};
@@ -92,9 +93,14 @@ impl Exchange {
     }
 
     /// The answer has come whole: its connection can serve again.
-    pub(super) fn finish(mut self) {
+    pub(super) fn finish(mut self, body: FromBackend) {
+        let most = self.worker.limits.upstream_idle_max;
         if let Some(sender) = self.sender.take() {
-            self.upstream.give_back(sender, self.worker.limits.upstream_idle_max);
+            self.upstream.give_back(sender, most);
+        } else if let Some(socket) = body.into_socket() {
+            let now = Instant::now();
+            self.end = Some(now);
+            self.upstream.keep(socket, now, most);
         }
     }
 }

@@ -5,6 +5,7 @@ mod accept;
 mod answer;
 mod attempt;
 mod body;
+mod bodyless;
 mod bounded;
 mod challenge;
 mod client;

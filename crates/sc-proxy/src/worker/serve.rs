@@ -20,7 +20,7 @@ use super::{
     LocalApp, Worker,
     answer::{self, Refusal},
     attempt::Attempts,
-    body::ToClient,
+    body::{FromBackend, ToClient},
     bounded::Pause,
     challenge,
     client::Client,
@@ -232,7 +232,7 @@ fn respond(
     worker: &Rc<Worker>,
     client: &Client,
     (app, bounds, tunnels): (&LocalApp, Bounds, bool),
-    mut response: Response<Incoming>,
+    mut response: Response<FromBackend>,
     exchange: super::exchange::Exchange,
     upgrade: Option<(OnUpgrade, &mut Logged)>,
 ) -> Result<Response<ToClient>, Refusal> {

@@ -10,12 +10,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use hyper::{
-    HeaderMap,
-    body::{Body, Frame, Incoming},
-};
+use hyper::{HeaderMap, body::Frame};
 
-use super::{Worker, bounded::poll_full, exchange::Exchange};
+use super::{Worker, body::FromBackend, bodyless, exchange::Exchange};
 use crate::compress::Coder;
 
 /// Bodies that one thread compresses at once, each with less than a MiB; further ones pass as they are.
@@ -50,6 +47,8 @@ impl Drop for Place {
 pub(super) enum Cut {
     #[error(transparent)]
     Backend(#[from] hyper::Error),
+    #[error(transparent)]
+    Bodyless(#[from] bodyless::Broken),
     #[error("an answer could not be compressed")]
     Coder(#[from] io::Error),
 }
@@ -57,7 +56,7 @@ pub(super) enum Cut {
 /// A body that is being compressed.
 pub(super) struct Squeezed {
     /// Where it comes from, until all has come.
-    source: Option<(Incoming, Exchange)>,
+    source: Option<(FromBackend, Exchange)>,
     /// What compresses it, until all has gone in; and its place.
     coder: Option<(Coder, Place)>,
     /// What has come and not yet gone in.
@@ -70,7 +69,7 @@ pub(super) struct Squeezed {
 }
 
 impl Squeezed {
-    pub(super) fn new(coder: Coder, place: Place, body: Incoming, exchange: Exchange) -> Self {
+    pub(super) fn new(coder: Coder, place: Place, body: FromBackend, exchange: Exchange) -> Self {
         Self {
             source: Some((body, exchange)),
             coder: Some((coder, place)),
@@ -119,7 +118,7 @@ impl Squeezed {
                 let rest = self.coder.take().map(|(coder, _)| coder.finish()).transpose()?;
                 return Poll::Ready(Ok(rest.filter(|rest| !rest.is_empty()).map(Bytes::from)));
             };
-            match poll_full(body, cx) {
+            match body.poll_frame(cx) {
                 Poll::Pending if std::mem::take(&mut self.holds) => {
                     coder.flush()?;
                     let data = coder.take();
@@ -143,8 +142,8 @@ impl Squeezed {
 
     /// The backend is free again.
     fn all_came(&mut self) {
-        if let Some((_, exchange)) = self.source.take() {
-            exchange.finish();
+        if let Some((body, exchange)) = self.source.take() {
+            exchange.finish(body);
         }
     }
 }

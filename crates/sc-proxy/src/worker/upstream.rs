@@ -100,6 +100,10 @@ impl<C: Connection> Pool<C> {
         Self(RefCell::default())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// The connection used last, if it has been idle for no longer than `longest`.
     pub(super) fn take(&self, longest: Duration, now: Instant) -> Option<C> {
         let mut idle = self.0.borrow_mut();
@@ -209,7 +213,7 @@ impl Worker {
         self.upstreams.borrow_mut().entry(backend.serial).or_insert_with(new).clone()
     }
 
-    /// Opens a connection for hyper; a task of its own drives it until it closes.
+    /// Opens a connection for hyper.
     pub(super) async fn connect(
         &self,
         upstream: &Upstream,
@@ -245,7 +249,8 @@ impl Worker {
     }
 }
 
-async fn shake_hands<T>(stream: T) -> Result<Sender, ConnectError>
+/// Gives a connection to hyper; a task of its own drives it until it closes.
+pub(super) async fn shake_hands<T>(stream: T) -> Result<Sender, ConnectError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

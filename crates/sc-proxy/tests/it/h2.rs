@@ -65,6 +65,36 @@ async fn heads_and_trailers_go_on_as_they_should() {
     assert_eq!(conn.send(ask("GET", "/status?418", "")).await.unwrap().status, StatusCode::IM_A_TEAPOT);
 }
 
+/// Requests with a body and without: what one kind leaves idle the other takes.
+#[tokio::test]
+async fn one_connection_to_a_backend_serves_all_kinds_of_requests() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start_with(vec![app("web", "web.test", &[(1, backend.addr)])], |config| config.threads = 1);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    for n in 0..20 {
+        assert_eq!(conn.send(ask("GET", "/large?50000", "")).await.unwrap().body, pattern(50_000));
+        assert_eq!(conn.send(ask("GET", "/text?1", "")).await.unwrap().text(), "a line of text\n");
+        assert_eq!(conn.send(ask("HEAD", "/large?1000", "")).await.unwrap().body.len(), 0);
+        assert_eq!(conn.send(ask("POST", "/echo", format!("{n}"))).await.unwrap().text(), n.to_string());
+    }
+    assert_eq!(backend.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_broken_answer_ends_its_stream_and_no_other() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
+    proxy.ready().await;
+    let mut conn = known(&proxy).await;
+    let beside = {
+        let mut conn = conn.clone();
+        tokio::spawn(async move { conn.send(ask("GET", "/slow?300", "")).await })
+    };
+    assert!(conn.send(ask("GET", "/break", "")).await.is_err());
+    assert_eq!(beside.await.unwrap().unwrap().text(), "a");
+}
+
 #[tokio::test]
 async fn tls_agrees_on_it() {
     let (backend, folder) = (Backend::start("a").await, tempfile::tempdir().unwrap());

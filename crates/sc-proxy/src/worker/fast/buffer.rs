@@ -51,14 +51,14 @@ impl Buffers {
     }
 
     /// An empty text to write to.
-    pub(super) fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         let Some(text) = self.texts.borrow_mut().pop() else { return Vec::with_capacity(TEXT) };
         self.room.set(self.room.get() - text.capacity());
         text
     }
 
     /// A text that is done with.
-    pub(super) fn give_back_text(&self, mut text: Vec<u8>) {
+    pub(crate) fn give_back_text(&self, mut text: Vec<u8>) {
         let room = self.room.get() + text.capacity();
         if text.capacity() > 0 && room <= TEXTS {
             text.clear();
@@ -87,7 +87,7 @@ impl Buf {
     }
 
     /// Nothing more can be read before something is used.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.start == 0 && self.end == self.bytes.len() && self.end >= SMALL
     }
 
@@ -100,7 +100,7 @@ impl Buf {
     }
 
     /// Gives the buffer back if there is nothing in it.
-    pub(super) fn rest(&mut self, buffers: &Buffers) {
+    pub(crate) fn rest(&mut self, buffers: &Buffers) {
         if self.is_empty() && !self.bytes.is_empty() {
             buffers.give_back(std::mem::take(&mut self.bytes));
         }
