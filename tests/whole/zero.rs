@@ -50,14 +50,35 @@ async fn stays_awake_past(cloud: &Cloud, from: u64, ms: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_app_sleeps_and_its_first_request_is_answered_on_docker() {
     let cloud = sleepy("").await;
-    for n in 1..=2 {
-        sleeps(&cloud).await;
+    let answered = async || {
         let (head, _) = get(cloud.http, HOST, "/whoami").await.expect("the first request to be answered");
         assert_eq!(head.status, StatusCode::OK);
-        // Made anew each time: nothing is kept warm.
-        let replica = head.headers["x-replica"].to_str().unwrap().to_owned();
-        assert!(replica.strip_prefix("web-").and_then(|n| n.parse::<u32>().ok()) > Some(n - 1), "{replica}");
+        head.headers["x-replica"].to_str().unwrap().to_owned()
+    };
+    let kept = async |count: usize| {
+        sleeps(&cloud).await;
+        let kept = async || Some(cloud.really_stopped("web").await).filter(|kept| kept.len() == count);
+        poll(secs(60), &format!("{count} to be kept stopped"), kept).await
+    };
+    sleeps(&cloud).await;
+    let first = answered().await;
+    // Nothing was said, so its container is kept and started again, each time.
+    for _ in 0..2 {
+        let before = kept(1).await;
+        assert_eq!(answered().await, first);
+        assert_eq!(cloud.really_running("web").await, before);
     }
+    // Not for another version, nor when told otherwise.
+    kept(1).await;
+    cloud.sc(&["restart", "web"]).await.ok();
+    kept(0).await;
+    let second = answered().await;
+    assert_ne!(second, first);
+    kept(1).await;
+    cloud.sc(&["scale", "web", "--stopped", "0"]).await.ok();
+    kept(0).await;
+    assert_ne!(answered().await, second);
+    kept(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

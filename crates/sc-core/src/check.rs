@@ -151,7 +151,7 @@ fn too_warm(id: &AppId, app: &DesiredApp, observed: &Observed, steps: &[&Action]
     let parked = asleep.iter().filter(|(_, replica)| matches!(replica.intent, Intent::Park { .. })).count();
     let (warm, max) = (&app.app.scale.warm, app.app.scale.max);
     let frozen_most = app.spec().map_or(0, |spec| warm.most(&spec.resources)).min(max) as usize;
-    let parked_most = warm.stopped.min(max) as usize;
+    let parked_most = app.app.scale.most_stopped().min(max) as usize;
     for (what, have, most) in [("frozen", asleep.len() - parked, frozen_most), ("parked", parked, parked_most)] {
         if have > most {
             note(found, Rule::TooWarm, format!("{have} replicas of {id} are {what}, at most {most} may be"));

@@ -220,6 +220,12 @@ impl Replica {
         self.intent == Intent::Run && self.revived.is_some_and(|revived| revived.restarts == self.restarts)
     }
 
+    /// Whether it was started again after it was parked, and has not been ready since: what its last run left in its files
+    /// may be what keeps it from that.
+    pub fn comes_back(&self) -> bool {
+        self.revived.is_some() && self.ready_ms.is_none() && self.is_first()
+    }
+
     /// Whether it comes up for the first time since it was started: never ready, woken or restarted behind our back since.
     pub fn is_first(&self) -> bool {
         self.unready_ms <= self.revived.map_or(self.created_ms, |revived| revived.at_ms.max(self.created_ms))

@@ -373,6 +373,22 @@ pub struct ScaleSpec {
     pub warm: WarmSpec,
 }
 
+impl ScaleSpec {
+    /// How many replicas may be stopped and kept, to be started again without being made anew.
+    ///
+    /// If nothing is said: one, where the scaler may take the last one away. The first request after that waits for a start, and
+    /// need not wait for a container to be made before it. What is kept costs no memory and no CPU, only the disk that its files
+    /// and its log take, for [`WarmSpec::stop_for_ms`] at most; it is gone at once with its version, a restart, a stop, or a
+    /// higher minimum. More than one would seldom be of use: the first request needs one, and meanwhile others are made. With a
+    /// minimum above zero nobody waits for a start, so nothing is kept unasked.
+    ///
+    /// What the program wrote to its container is there again, as after `docker restart`; a program that this hinders is
+    /// replaced by a new container, and that is no crash of its version (see the plan's `phase2_fail`).
+    pub fn most_stopped(&self) -> u32 {
+        self.warm.stopped.unwrap_or(u32::from(self.auto && self.min == 0))
+    }
+}
+
 impl Default for ScaleSpec {
     fn default() -> Self {
         Self {

@@ -16,9 +16,10 @@ pub struct WarmSpec {
     /// Bytes that all of them together may hold, each reckoned with its memory limit; none: no such budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// At most so many, beside the frozen ones, are stopped and kept; 0: none.
-    #[serde(skip_serializing_if = "is_0")]
-    pub stopped: u32,
+    /// At most so many, beside the frozen ones, are stopped and kept; 0: none. If nothing is said:
+    /// [`crate::spec::ScaleSpec::most_stopped`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<u32>,
     /// Milliseconds after which one that was stopped and not needed is removed.
     #[serde(skip_serializing_if = "is_stop_for")]
     pub stop_for_ms: u64,
@@ -27,17 +28,13 @@ pub struct WarmSpec {
 /// [`WarmSpec::stop_for_ms`] if nothing is said: a stopped one costs a little disk, no memory.
 const STOP_FOR_MS: u64 = 86_400_000;
 
-fn is_0(n: &u32) -> bool {
-    *n == 0
-}
-
 fn is_stop_for(ms: &u64) -> bool {
     *ms == STOP_FOR_MS
 }
 
 impl Default for WarmSpec {
     fn default() -> Self {
-        Self { size: 0, for_ms: 600_000, memory: None, stopped: 0, stop_for_ms: STOP_FOR_MS }
+        Self { size: 0, for_ms: 600_000, memory: None, stopped: None, stop_for_ms: STOP_FOR_MS }
     }
 }
 

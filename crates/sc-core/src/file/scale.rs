@@ -50,7 +50,7 @@ pub(super) fn warm(table: &Reader<'_>) -> WarmSpec {
         size: table.number("size", 0..=u32::MAX).unwrap_or(default.size),
         for_ms: table.parsed("pause_for", parse_duration).unwrap_or(default.for_ms),
         memory: table.parsed("memory", parse_size),
-        stopped: table.number("stopped", 0..=u32::MAX).unwrap_or(default.stopped),
+        stopped: table.number("stopped", 0..=u32::MAX),
         stop_for_ms: table.parsed("stop_for", parse_duration).unwrap_or(default.stop_for_ms),
     }
 }

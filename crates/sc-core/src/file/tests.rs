@@ -65,7 +65,7 @@ fn a_whole_file() {
     let scale = shop.scale.as_ref().unwrap();
     assert_eq!(
         scale.warm,
-        WarmSpec { size: 2, for_ms: 300_000, memory: Some(128 << 20), stopped: 3, stop_for_ms: 3_600_000 }
+        WarmSpec { size: 2, for_ms: 300_000, memory: Some(128 << 20), stopped: Some(3), stop_for_ms: 3_600_000 }
     );
     assert_eq!((scale.auto, scale.min, scale.max, scale.cpu), (true, 1, 10, Some(0.7)));
     assert_eq!(worker.spec.command, ["/app/worker", "--all"]);

@@ -2,7 +2,8 @@
 //!
 //! A crash of the wanted version counts towards the app's back-off, one of the canary towards its own: the first one is repaired at once, then 1 s, 2 s,
 //! 4 s … up to a minute pass. Several that end in one pass count as one. Crashes of other versions are not counted,
-//! since no other version is started.
+//! since no other version is started. Nor are those of a parked replica that is started again and does not come up: what its
+//! last run left in its files may be to blame (a lock, a pid), and a new one, made at once, shows whether it was.
 
 use super::{
     Action, Steps,
@@ -51,7 +52,10 @@ fn failure(view: &View, id: &ReplicaId, replica: &Replica) -> Option<Failure> {
         }
         _ => return None,
     };
-    Some(Failure { cause, counts })
+    match counts && replica.comes_back() {
+        true => Some(Failure { cause: format!("{cause}, started again with what its last run left"), counts: false }),
+        false => Some(Failure { cause, counts }),
+    }
 }
 
 /// What to say of one that did not become ready in time.

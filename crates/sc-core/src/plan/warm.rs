@@ -130,7 +130,7 @@ fn most_parked(view: &View) -> usize {
     }
     // One that is paused no longer may be parked in its own place.
     let paused = paused(view).len() - useless_paused(view).len();
-    below_max(view).saturating_sub(paused).min(view.app.app.scale.warm.stopped as usize)
+    below_max(view).saturating_sub(paused).min(view.app.app.scale.most_stopped() as usize)
 }
 
 /// How many more than those that run there may be.

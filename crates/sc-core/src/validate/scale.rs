@@ -58,7 +58,7 @@ pub(super) fn scale(scale: &ScaleSpec, max_replicas: u32, found: &mut Found) {
 
 /// What of an app may not sleep.
 pub(super) fn warm(warm: &WarmSpec, spec: &AppSpec, found: &mut Found) {
-    if warm.size.max(warm.stopped) > 0 && spec.port.is_none() {
+    if warm.size.max(warm.stopped.unwrap_or(0)) > 0 && spec.port.is_none() {
         found.add("warm", "an app without a port works unasked: nobody could tell when it may be frozen or stopped");
     }
     if warm.memory.is_some() && spec.resources.memory.is_none() {

@@ -28,7 +28,7 @@ enum Event {
     Withdraw(usize),
     Scale(usize, u32),
     SetMax(usize, u32),
-    Warm(usize, u32, u64, u32, u64),
+    Warm(usize, u32, u64, Option<u32>, u64),
     Stop(usize, bool),
     Restart(usize),
     Remove(usize),
@@ -70,7 +70,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3_usize).prop_map(Withdraw),
         3 => (0..3_usize, 0..8_u32).prop_map(|(a, w)| Scale(a, w)),
         1 => (0..3_usize, 1..8_u32).prop_map(|(a, m)| SetMax(a, m)),
-        2 => (0..3_usize, 0..4_u32, kept_for(), 0..4_u32, kept_for())
+        2 => (0..3_usize, 0..4_u32, kept_for(), proptest::option::of(0..4_u32), kept_for())
             .prop_map(|(a, n, ms, stopped, stopped_ms)| Warm(a, n, ms, stopped, stopped_ms)),
         1 => n.clone().prop_map(StartedByOthers),
         1 => (0..3_usize, any::<bool>()).prop_map(|(a, s)| Stop(a, s)),
@@ -155,7 +155,8 @@ fn happen(world: &mut World, event: &Event) {
         Event::SetMax(n, max) => edit(world, n, |app| app.scale.max = max),
         Event::Warm(n, size, for_ms, stopped, stop_for_ms) => {
             let warm = WarmSpec { size, for_ms, memory: None, stopped, stop_for_ms };
-            edit(world, n, |app| app.scale.warm = warm);
+            // With nothing said, what scales by itself down to zero keeps one.
+            edit(world, n, |app| (app.scale.auto, app.scale.warm) = (stopped.is_none(), warm));
         }
         Event::Stop(n, stopped) => edit(world, n, |app| app.stopped = stopped),
         Event::Restart(n) => {
@@ -238,8 +239,12 @@ fn assert_converged(world: &World) {
         let all = want + asleep + parked;
         replicas += all;
         assert_eq!(app.replicas.len(), all, "{id}: {:#?}", app.replicas);
-        let (warm, max) = (&app.app.scale.warm, app.app.scale.max as usize);
-        assert!(asleep <= warm.size as usize && parked <= warm.stopped as usize, "{id}: {:#?}", app.replicas);
+        let (scale, max) = (&app.app.scale, app.app.scale.max as usize);
+        assert!(
+            asleep <= scale.warm.size as usize && parked <= scale.most_stopped() as usize,
+            "{id}: {:#?}",
+            app.replicas
+        );
         assert!(all <= max.max(want), "{id}: {asleep} sleep, {parked} are parked");
         assert_eq!(world.ready(id), want, "{id}");
         assert!(app.replicas.values().all(|replica| app.is_wanted(replica)), "{id}");

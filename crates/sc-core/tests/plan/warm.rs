@@ -218,7 +218,7 @@ fn a_record_of_a_sleeping_replica_without_its_time_can_be_read() {
 fn one_of_each() -> (World, AppId) {
     let (mut world, web) = (World::new(networks()), app_id("web"));
     world.deploy(&web, app_spec(), 3, Program::Good);
-    warm(&mut world, &web, WarmSpec { size: 1, stopped: 1, ..WarmSpec::default() });
+    warm(&mut world, &web, WarmSpec { size: 1, stopped: Some(1), ..WarmSpec::default() });
     world.converge(25, 20);
     world.scale(&web, 1);
     world.converge(25, 20);
@@ -254,7 +254,7 @@ fn a_parked_one_is_started_again_after_those_that_sleep_and_before_new_ones() {
 #[test]
 fn a_paused_one_is_parked_after_its_time_and_gone_after_that_of_the_parked() {
     let (mut world, web) = scaled_in(1);
-    warm(&mut world, &web, WarmSpec { size: 1, stopped: 1, stop_for_ms: 3_600_000, ..WarmSpec::default() });
+    warm(&mut world, &web, WarmSpec { size: 1, stopped: Some(1), stop_for_ms: 3_600_000, ..WarmSpec::default() });
     world.tick(600_000);
     insta::assert_snapshot!(world.next_steps(), @"Park(web-2): it slept for 600 s and was not needed");
     world.converge(25, 20);
@@ -284,7 +284,7 @@ fn the_last_place_below_the_maximum_is_a_paused_ones_and_then_its_own_when_it_is
 fn what_does_not_sleep_may_be_parked_alone() {
     let (mut world, web) = (World::new(networks()), app_id("web"));
     world.deploy(&web, app_spec(), 3, Program::Good);
-    warm(&mut world, &web, WarmSpec { stopped: 5, ..WarmSpec::default() });
+    warm(&mut world, &web, WarmSpec { stopped: Some(5), ..WarmSpec::default() });
     world.converge(25, 20);
     world.scale(&web, 1);
     world.converge(25, 20);
@@ -299,7 +299,7 @@ fn an_address_of_a_parked_one_is_given_to_nobody() {
     let ports = plan::Addressing::Ports { ip: [127, 0, 0, 1].into(), first: 20_000, last: 20_063 };
     let (mut world, web) = (World::new(ports), app_id("web"));
     world.deploy(&web, app_spec(), 2, Program::Good);
-    warm(&mut world, &web, WarmSpec { stopped: 1, ..WarmSpec::default() });
+    warm(&mut world, &web, WarmSpec { stopped: Some(1), ..WarmSpec::default() });
     world.converge(25, 20);
     world.scale(&web, 1);
     world.converge(25, 20);
@@ -356,9 +356,10 @@ fn a_parked_one_that_cannot_be_started_again_is_replaced_and_is_no_crash() {
 }
 
 #[test]
-fn a_parked_one_that_vanished_is_forgotten_and_one_that_crashes_once_started_counts() {
+fn a_parked_one_that_vanished_is_forgotten_and_one_that_does_not_come_up_again_is_replaced_at_once() {
     let (mut world, web) = one_of_each();
-    world.containers.remove(&ReplicaId::new(&web, 3));
+    let three = ReplicaId::new(&web, 3);
+    world.containers.remove(&three);
     world.converge(25, 20);
     assert_eq!((world.app(&web).crash, parked(&world, &web)), (None, vec![]));
     let (mut world, web) = one_of_each();
@@ -366,9 +367,58 @@ fn a_parked_one_that_vanished_is_forgotten_and_one_that_crashes_once_started_cou
     world.tick(25);
     world.pass(usize::MAX);
     let exit = Exit { code: 1, oom: false, error: String::new(), at_ms: world.now };
-    world.containers.get_mut(&ReplicaId::new(&web, 3)).unwrap().run = Run::Exited(exit);
+    world.containers.get_mut(&three).unwrap().run = Run::Exited(exit);
+    world.pass(usize::MAX);
+    assert_eq!((world.app(&web).crash, parked(&world, &web)), (None, vec![]), "what its last run left may be to blame");
+    let failed = world.desired().replica(&three).map(|replica| replica.intent.clone());
+    assert!(matches!(failed, Some(Intent::Stop { why }) if why.contains("what its last run left")), "and it goes");
+    world.converge(25, 20);
+    assert_eq!(world.listed(&web), [1, 2, 4], "a new one, without a wait");
+
+    // Once it has served it is like any other.
+    let (mut world, web) = one_of_each();
+    world.scale(&web, 3);
+    world.converge(25, 20);
+    assert_eq!(world.listed(&web), [1, 2, 3]);
+    let exit = Exit { code: 1, oom: false, error: String::new(), at_ms: world.now };
+    world.containers.get_mut(&three).unwrap().run = Run::Exited(exit);
     world.pass(usize::MAX);
     assert_eq!(world.app(&web).crash.map(|crash| crash.count), Some(1));
+}
+
+/// One replica serves, of an app that the scaler may take to zero, and is taken away.
+fn to_zero(stopped: Option<u32>) -> (World, AppId) {
+    let (mut world, web) = (World::new(networks()), app_id("web"));
+    world.deploy(&web, app_spec(), 2, Program::Good);
+    world.edit::<App>(&key::app(&web), |app| (app.scale.auto, app.scale.warm.stopped) = (true, stopped));
+    world.converge(25, 20);
+    world.scale(&web, 0);
+    world.converge(25, 20);
+    (world, web)
+}
+
+#[test]
+fn what_goes_to_zero_by_itself_keeps_one_stopped_unless_told_otherwise() {
+    let (mut world, web) = to_zero(None);
+    assert_eq!((parked(&world, &web), world.containers.len()), (vec![1], 1), "one of two");
+    world.scale(&web, 1);
+    insta::assert_snapshot!(world.next_steps(), @"Revive { replica: web-1, restarts: 0 }: 1 wanted");
+    world.scale(&web, 0);
+    world.tick(86_400_000);
+    world.converge(25, 20);
+    assert_eq!(world.containers.len(), 0, "for a day");
+
+    assert_eq!(to_zero(Some(0)).0.containers.len(), 0);
+    let unattended: Change = |world, web| world.edit::<App>(&key::app(web), |app| app.scale.auto = false);
+    let min: Change = |world, web| world.edit::<App>(&key::app(web), |app| app.scale.min = 1);
+    let off: Change = |world, web| world.edit::<App>(&key::app(web), |app| app.scale.warm.stopped = Some(0));
+    for (what, change) in CHANGES.into_iter().chain([("by hand", unattended), ("min", min), ("off", off)]) {
+        let (mut world, web) = to_zero(None);
+        change(&mut world, &web);
+        world.converge(25, 40);
+        let kept = world.containers.values().filter(|seen| !matches!(seen.run, Run::Running { .. })).count();
+        assert_eq!(kept, 0, "{what}: {:?}", world.containers);
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn bounds(id: &AppId, before: &ScaleSpec, request: &SetScale) -> Result<ScaleSpe
     bounds.min = request.min.unwrap_or(before.min);
     bounds.max = request.max.unwrap_or(before.max);
     bounds.warm.size = request.warm.unwrap_or(before.warm.size);
-    bounds.warm.stopped = request.stopped.unwrap_or(before.warm.stopped);
+    bounds.warm.stopped = request.stopped.or(before.warm.stopped);
     // Setting one bound moves the other along, where that was only implied by the count.
     if !before.auto && request.count.is_none() {
         bounds.auto |= request.min.is_some() || request.max.is_some();

@@ -117,7 +117,7 @@ fn the_openapi_document_has_every_field_of_an_app() {
         step_up: Some(1),
         step_down: Some(1),
         turns_an_hour: Some(1),
-        warm: WarmSpec { size: 1, memory: Some(1), stopped: 1, stop_for_ms: 1, ..WarmSpec::default() },
+        warm: WarmSpec { size: 1, memory: Some(1), stopped: Some(1), stop_for_ms: 1, ..WarmSpec::default() },
         ..ScaleSpec::default()
     };
     fn json(value: &impl serde::Serialize) -> serde_json::Value {

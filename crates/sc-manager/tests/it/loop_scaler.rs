@@ -5,6 +5,7 @@ use std::time::Duration;
 use sc_api::types::SetScale;
 use sc_core::{
     AppId,
+    observed::Run,
     routes::AppRoutes,
     scaling::ObjectiveSpec,
     spec::{ScaleSpec, Traffic},
@@ -12,7 +13,7 @@ use sc_core::{
 use sc_manager::{commands, view};
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, Manager, Serves, always, app, deploy, eventually, spec};
+use crate::cluster::{Cluster, Manager, Serves, always, app, deploy, eventually, replica, spec};
 
 async fn auto_app(manager: &Manager, min: u32) -> AppId {
     let id = app("web");
@@ -60,7 +61,15 @@ async fn it_wakes_for_a_request_that_waits() {
     cluster.proxy.held.lock().unwrap().insert(web.clone(), 1);
     eventually("it wakes", || cluster.running(&web).len() == 1).await;
     cluster.proxy.held.lock().unwrap().clear();
-    eventually("it sleeps again", || cluster.settled(&web, 0)).await;
+    let kept = || cluster.engine.containers().values().all(|seen| matches!(seen.run, Run::Exited(_)));
+    eventually("it sleeps again", || kept() && cluster.routed(&web).is_empty()).await;
+    assert_eq!(cluster.engine.containers().len(), 1, "its container is kept");
+    cluster.proxy.held.lock().unwrap().insert(web.clone(), 1);
+    eventually("the same one serves again", || cluster.routed(&web) == [replica("web-1")]).await;
+    cluster.proxy.held.lock().unwrap().clear();
+    let none = SetScale { stopped: Some(0), ..SetScale::default() };
+    commands::set_scale(&manager.world, &web, &none).await.unwrap();
+    eventually("it sleeps, and nothing is kept", || cluster.settled(&web, 0)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,7 @@ async fn one_that_slept_for_its_time_is_stopped_and_kept_and_started_again_befor
     let manager = cluster.leader("a").await;
     let web = crate::cluster::app("web");
     let mut scale = ScaleSpec { min: 1, max: 4, ..ScaleSpec::default() };
-    scale.warm = WarmSpec { size: 1, for_ms: 10_000, memory: None, stopped: 1, stop_for_ms: 60_000 };
+    scale.warm = WarmSpec { size: 1, for_ms: 10_000, memory: None, stopped: Some(1), stop_for_ms: 60_000 };
     let request =
         sc_api::types::Deploy { scale: Some(scale), replicas: Some(3), ..deploy(crate::cluster::spec("web", "1"), 1) };
     commands::deploy(&manager.world, &web, &request).await.unwrap();

@@ -116,7 +116,7 @@ pub async fn run(world: &World, app: &AppId, command: &Command) -> Answer {
     let one = |n: &u64| ReplicaId::new(app, *n);
     match command {
         Command::Deploy { mark, behaves, replicas, auto, canary } => {
-            let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None, stopped: 2, stop_for_ms: 12_000 };
+            let warm = WarmSpec { size: 2, for_ms: 8_000, memory: None, stopped: Some(2), stop_for_ms: 12_000 };
             let bounds = ScaleSpec { min: 1, max: 5, auto: true, hold_down_ms: 5_000, warm, ..Default::default() };
             let scale = auto.then_some(bounds);
             let replicas = (!auto).then_some(*replicas);

@@ -9,9 +9,8 @@ use sc_api::{
 use sc_core::{
     AppId,
     records::{Event, Rollout},
-    spec::Probe,
+    spec::{Probe, ScaleSpec},
     units::{format_duration, format_size},
-    warm::WarmSpec,
 };
 
 use super::{ls, ps};
@@ -87,7 +86,7 @@ fn lines(app: &AppView) -> Vec<(&'static str, String)> {
         ("Version", format!("{}{stable}", app.version)),
         ("Canary", canary(app)),
         ("Replicas", format!("{} wanted, {} run, {} ready, {}", app.want, app.have, app.ready, ls::count(app))),
-        ("Warm", warm(&app.scale.warm)),
+        ("Warm", warm(&app.scale)),
         ("Program", ls::program(app)),
         ("Command", spec.command.join(" ")),
         ("Port", spec.port.map(|port| port.to_string()).unwrap_or_default()),
@@ -112,14 +111,16 @@ fn canary(app: &AppView) -> String {
     })
 }
 
-fn warm(warm: &WarmSpec) -> String {
+fn warm(scale: &ScaleSpec) -> String {
+    let warm = &scale.warm;
     let memory = warm.memory.map(|bytes| format!(", in {}", format_size(bytes))).unwrap_or_default();
     let asleep = (warm.size > 0).then(|| {
         let size = warm.size;
         format!("up to {size} sleep when they are not needed, each for {}{memory}", format_duration(warm.for_ms))
     });
-    let stopped = (warm.stopped > 0)
-        .then(|| format!("up to {} are kept stopped, each for {}", warm.stopped, format_duration(warm.stop_for_ms)));
+    let most = scale.most_stopped();
+    let stopped =
+        (most > 0).then(|| format!("up to {most} are kept stopped, each for {}", format_duration(warm.stop_for_ms)));
     [asleep, stopped].into_iter().flatten().collect::<Vec<_>>().join("; then ")
 }
 
@@ -159,17 +160,22 @@ fn traffic(app: &AppView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sc_core::warm::WarmSpec;
+
     use super::*;
 
     #[test]
     fn a_warm_pool_in_words() {
-        assert_eq!(warm(&WarmSpec::default()), "");
+        let of = |pool| warm(&ScaleSpec { auto: true, max: 3, warm: pool, ..ScaleSpec::default() });
+        assert_eq!(of(WarmSpec::default()), "");
         let pool = WarmSpec { size: 2, memory: Some(512 << 20), ..WarmSpec::default() };
-        assert_eq!(warm(&pool), "up to 2 sleep when they are not needed, each for 10m, in 512MiB");
-        let both = WarmSpec { size: 1, stopped: 3, stop_for_ms: 3_600_000, ..WarmSpec::default() };
+        assert_eq!(of(pool), "up to 2 sleep when they are not needed, each for 10m, in 512MiB");
+        let both = WarmSpec { size: 1, stopped: Some(3), stop_for_ms: 3_600_000, ..WarmSpec::default() };
         assert_eq!(
-            warm(&both),
+            of(both),
             "up to 1 sleep when they are not needed, each for 10m; then up to 3 are kept stopped, each for 1h"
         );
+        let to_zero = ScaleSpec { auto: true, min: 0, ..ScaleSpec::default() };
+        assert_eq!(warm(&to_zero), "up to 1 are kept stopped, each for 1d");
     }
 }

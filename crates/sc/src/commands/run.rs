@@ -116,7 +116,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "max", help_heading = "Count")]
     warm: Option<u32>,
 
-    /// Keep up to so many more stopped, to be started without being made anew (for a day)
+    /// Keep up to so many more stopped, to be started without being made anew (for a day); with --min 0 one, if nothing is said
     #[arg(long, value_name = "N", requires = "max", help_heading = "Count")]
     stopped: Option<u32>,
 
@@ -268,8 +268,7 @@ fn meaning(args: &Args) -> anyhow::Result<(Deploy, Vec<LocalFile>)> {
         },
         volumes: args.volume.clone(),
     };
-    let (size, stopped) = (args.warm.unwrap_or(0), args.stopped.unwrap_or(0));
-    let warm = WarmSpec { size, stopped, ..WarmSpec::default() };
+    let warm = WarmSpec { size: args.warm.unwrap_or(0), stopped: args.stopped, ..WarmSpec::default() };
     let bounds = |max| ScaleSpec { min: args.min.unwrap_or(1), max, auto: true, warm, ..ScaleSpec::default() };
     let scale = args.max.map(bounds);
     let note = note::of_this_command();
@@ -363,7 +362,7 @@ mod tests {
         assert_eq!(deploy.spec.resources.memory, Some(64 << 20));
         let scale = deploy.scale.unwrap();
         assert_eq!((scale.min, scale.max, scale.auto), (1, 10, true));
-        assert_eq!((scale.warm.size, scale.warm.stopped), (2, 3));
+        assert_eq!((scale.warm.size, scale.warm.stopped), (2, Some(3)));
 
         let (deploy, _) = read("web --image nginx --canary 2.5%").unwrap();
         assert_eq!(deploy.canary.map(|share| share.permille()), Some(25));

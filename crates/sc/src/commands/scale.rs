@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     warm: Option<u32>,
 
-    /// Keep up to so many more stopped, to be started without being made anew; 0: none
+    /// Keep up to so many more stopped, to be started without being made anew; 0: none. With a min of 0 one, if nothing is said
     #[arg(long, value_name = "N")]
     stopped: Option<u32>,
 
