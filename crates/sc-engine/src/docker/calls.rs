@@ -44,22 +44,27 @@ impl Engine for Docker {
     }
 
     async fn stop(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, replica);
         self.inner.end(replica, grace_ms).await
     }
 
     async fn pause(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, replica);
         self.inner.freeze(replica, true).await
     }
 
     async fn wake(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, replica);
         self.inner.freeze(replica, false).await
     }
 
     async fn park(&self, replica: &ReplicaId, grace_ms: u64) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, replica);
         self.inner.park(replica, grace_ms).await
     }
 
     async fn revive(&self, replica: &ReplicaId) -> Result<(), EngineError> {
+        let _under_way = UnderWay::begin(&self.inner, replica);
         self.inner.revive(replica).await
     }
 

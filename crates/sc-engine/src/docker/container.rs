@@ -449,19 +449,19 @@ fn candidates(word: &str, folder: &str, path: &str) -> Vec<String> {
     path.split(':').take(16).map(|folder| format!("{}/{word}", folder.trim_end_matches('/'))).collect()
 }
 
-/// Says that a replica is being started, as long as it lives.
+/// Says that a call is changing a replica, as long as it lives.
 pub(super) struct UnderWay<'a>(&'a Inner, ReplicaId);
 
 impl<'a> UnderWay<'a> {
     pub(super) fn begin(inner: &'a Inner, replica: &ReplicaId) -> Self {
-        inner.starting.lock().unwrap_or_else(PoisonError::into_inner).insert(replica.clone());
+        inner.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(replica.clone());
         Self(inner, replica.clone())
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 

@@ -104,8 +104,8 @@ struct Inner {
     /// For samples, which wait up to a second for Docker's own clock and cost little meanwhile.
     sampling: Semaphore,
     changed: Notify,
-    /// Replicas that are being made and started: looking closely at such a container would wait for Docker to be done.
-    starting: Mutex<BTreeSet<ReplicaId>>,
+    /// Replicas that a call of ours is changing: looking closely at such a container would wait for Docker to be done.
+    busy: Mutex<BTreeSet<ReplicaId>>,
     /// What was last read of each container, by its id.
     inspected: Mutex<HashMap<String, observe::Inspected>>,
     /// Programs that were found in images, by the image's id and the command's first word.
@@ -128,7 +128,7 @@ impl Docker {
             slow: Semaphore::new(config.concurrency.max(1)),
             sampling: Semaphore::new(usage::AT_ONCE),
             changed: Notify::new(),
-            starting: Mutex::default(),
+            busy: Mutex::default(),
             inspected: Mutex::default(),
             making: Mutex::default(),
             programs: Mutex::default(),

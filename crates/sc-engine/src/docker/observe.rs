@@ -1,5 +1,9 @@
 //! What Docker has of this store. The list of containers is read each time; what it does not say (when a container was
 //! started, how it ended) is read of each container once, and again when the list says that something changed.
+//!
+//! Docker answers about a container only when it is done with what it does to it: 30 ms for a pause, 300 for a start or a
+//! stop, and a stop's whole grace before. So what a call of ours is changing is what it was until that call ends: one
+//! replica that is being stopped must not keep the first request of another app waiting.
 
 use std::{collections::BTreeMap, sync::PoisonError};
 
@@ -63,13 +67,13 @@ impl Inner {
     async fn seen(&self, summary: ContainerSummary) -> Result<Option<(String, ReplicaId, Seen)>, EngineError> {
         let Some(labelled) = summary.labels.as_ref().and_then(names::read) else { return Ok(None) };
         let (Some(id), status) = (summary.id, summary.status.unwrap_or_default()) else { return Ok(None) };
-        let starting = || self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains(&labelled.replica);
-        if status == "Created" && starting() {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(&labelled.replica);
+        if status == "Created" && busy {
             let seen = Seen { run: Run::Created, version: labelled.version, addr: labelled.addr, restarts: 0 };
             return Ok(Some((id, labelled.replica, seen)));
         }
         let known = self.inspected.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        let inspected = match known.filter(|known| known.status == status && !fresh(&status)) {
+        let inspected = match known.filter(|known| busy || known.status == status && !fresh(&status)) {
             Some(known) => known,
             None => match self.read(&id, status).await? {
                 Some(inspected) => inspected,

@@ -174,6 +174,7 @@ macro_rules! own {
 }
 
 own!(
+    a_look_does_not_wait_for_what_a_call_changes,
     apps_do_not_reach_each_other,
     a_restart_behind_the_back_shows,
     a_removal_behind_the_back_shows,
@@ -203,6 +204,32 @@ mod own {
         let command = ["/app/busybox", "nc", "-w", "2", &ip, &port];
         let (said, code) = exec(engine, from, &command, b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         code == 0 && said.starts_with("HTTP/1.")
+    }
+
+    pub async fn a_look_does_not_wait_for_what_a_call_changes(s: &DockerSubject) {
+        let (engine, spec) = (s.open(), s.spec("web", 1, &Program::Serve));
+        engine.start(&spec).await.unwrap();
+        running(&engine, &spec.replica).await;
+        engine.park(&spec.replica, 5_000).await.unwrap();
+        assert!(matches!(run_of(&engine, &spec.replica).await, Some(Run::Exited(_))));
+        let mut looks = 0;
+        let looking = async {
+            loop {
+                assert!(run_of(&engine, &spec.replica).await.is_some(), "it is there all the time");
+                looks += 1;
+            }
+        };
+        tokio::select! {
+            biased;
+            revived = engine.revive(&spec.replica) => revived.unwrap(),
+            () = looking => {}
+        }
+        // Docker takes as long for the start as for a hundred looks. One may have begun before it locked the container.
+        assert!(looks >= 3, "{looks} looks while it was started");
+        assert!(
+            matches!(run_of(&engine, &spec.replica).await, Some(Run::Running { .. })),
+            "seen at once, once it is done"
+        );
     }
 
     pub async fn apps_do_not_reach_each_other(s: &DockerSubject) {
