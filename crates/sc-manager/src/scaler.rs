@@ -101,7 +101,7 @@ pub async fn scale(world: &World) {
             keep_minute(world, &desired, &mut remembered.minute);
         }
         if closed || urgent {
-            round(world, &desired, fence, &mut remembered).await;
+            round(world, &desired, fence, urgent, &mut remembered).await;
         }
     }
 }
@@ -121,7 +121,7 @@ fn keep_minute(world: &World, desired: &Desired, minute: &mut u64) {
     }
 }
 
-async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut Remembered) {
+async fn round(world: &World, desired: &Desired, fence: Fence, urgent: bool, remembered: &mut Remembered) {
     if remembered.epoch != Some(fence) {
         let minute = remembered.minute;
         *remembered = Remembered { epoch: Some(fence), minute, ..Remembered::default() };
@@ -141,7 +141,8 @@ async fn round(world: &World, desired: &Desired, fence: Fence, remembered: &mut 
         let (decision, memory) = recorded(world, id, &policy, &now, memory, &mut remembered.recordings);
         let shed = shed(world, id, &policy, (&decision, &memory), app.scale.shed, &mut remembered.pressed);
         let changes = decision.want != app.scale.want || shed != app.scale.shed;
-        let due = changes || world.now_ms() >= written_ms + MEMORY_EVERY_MS;
+        // Somebody waits: what only is to be remembered is written a second later.
+        let due = changes || !urgent && world.now_ms() >= written_ms + MEMORY_EVERY_MS;
         let written = if due { write(world, desired, fence, id, (&decision, &memory, shed)).await } else { Ok(()) };
         let written_ms = if due { world.now_ms() } else { written_ms };
         remembered.apps.insert(id.clone(), (memory, written_ms));
@@ -228,7 +229,6 @@ fn shed(
 }
 
 fn tell(world: &World, id: &AppId, before: &Scale, decision: Decision, shed: Option<Shed>) {
-    world.wake.notify_one();
     if shed.is_some() != before.shed.is_some() {
         let (level, text) = match shed {
             Some(Shed { in_flight, queue_ms }) => (
