@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use sc_sim::score::{
     Contest,
-    contest::names,
+    contest::{names, tuned},
     plot,
     table::table,
     trace::{self, Trace},
@@ -58,7 +58,7 @@ pub struct Score {
     /// Runs per trace, each with another app and other chance.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     seeds: u64,
-    /// Only these scalers (repeat it, or separate by commas).
+    /// Only these scalers, a peer's name for its defaults and tuned, `NAME-tuned` for that alone.
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "NAME")]
     scaler: Vec<String>,
     /// For a person or a program.
@@ -85,13 +85,10 @@ pub struct Plot {
 impl Game {
     fn contest(&self, seeds: u64, only: Vec<String>) -> anyhow::Result<Contest> {
         ensure!(self.days.is_finite() && self.days > 0.0, "--days must be above 0");
-        ensure!(self.objective > 0.0, "--objective must be above 0");
+        ensure!((0.001..=3_600.0).contains(&self.objective), "--objective must be 1ms to 60m");
         ensure!(self.start_delay <= 3_600.0, "--start-delay may be an hour at most");
-        if let Some(unknown) = only.iter().find(|name| !known(name)) {
-            bail!("there is no scaler {unknown}: {}", names().join(", "));
-        }
         Ok(Contest {
-            traces: self.trace.iter().map(read).collect::<anyhow::Result<_>>()?,
+            traces: read_all(&self.trace)?,
             shape: match self.shape {
                 Shape::Ramp => trace::Shape::Ramp,
                 Shape::Step => trace::Shape::Step,
@@ -106,19 +103,35 @@ impl Game {
     }
 }
 
-fn known(name: &str) -> bool {
-    names().contains(&name.strip_suffix("-tuned").unwrap_or(name))
+/// Reads all, or refuses all. Files of one name are told apart by a number: the name stands for the trace in all that is printed.
+fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Trace>> {
+    let mut traces: Vec<Trace> = Vec::new();
+    for path in paths {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let stem = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let mut trace = Trace::parse(&stem, &bytes).with_context(|| format!("cannot use {}", path.display()))?;
+        let mut number = 2;
+        while traces.iter().any(|other| other.name == trace.name) {
+            trace.name = format!("{stem}-{number}");
+            number += 1;
+        }
+        traces.push(trace);
+    }
+    Ok(traces)
 }
 
-fn read(path: &PathBuf) -> anyhow::Result<Trace> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok(Trace::parse(&name, &text)?)
+/// Refuses scalers that there are not.
+fn check(asked: &[String], names: &[String]) -> anyhow::Result<()> {
+    match asked.iter().find(|name| !names.contains(name)) {
+        Some(unknown) => bail!("there is no scaler `{unknown}`: {}", names.join(", ")),
+        None => Ok(()),
+    }
 }
 
 impl Score {
     /// Plays and prints.
     pub fn run(self) -> anyhow::Result<()> {
+        check(&self.scaler, &names().chain(tuned()).collect::<Vec<_>>())?;
         let contest = self.game.contest(self.seeds, self.scaler)?;
         let mut all = Vec::new();
         contest.play(|rows| {
@@ -137,6 +150,7 @@ impl Score {
 impl Plot {
     /// Runs and draws.
     pub fn run(self) -> anyhow::Result<()> {
+        check(&self.scaler, &names().collect::<Vec<_>>())?;
         let contest = self.game.contest(1, self.scaler)?;
         fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
         for trace in &contest.traces {

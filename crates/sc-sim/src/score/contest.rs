@@ -38,7 +38,7 @@ pub struct Contest {
     pub days: f64,
     /// Seconds within which an answer must come.
     pub objective: f64,
-    /// Only these scalers, by their names without `-tuned`; all when empty.
+    /// Only these scalers, a name for its defaults and tuned, `NAME-tuned` for that alone; all when empty.
     pub only: Vec<String>,
 }
 
@@ -135,8 +135,17 @@ fn entries() -> Vec<Entry> {
 }
 
 /// The names of all scalers.
-pub fn names() -> Vec<&'static str> {
-    entries().iter().map(|entry| entry.name).collect()
+pub fn names() -> impl Iterator<Item = String> {
+    entries().into_iter().map(|entry| entry.name.to_owned())
+}
+
+/// The names of those that are tuned in hindsight.
+pub fn tuned() -> impl Iterator<Item = String> {
+    entries().into_iter().filter(|entry| !entry.sweep.is_empty()).map(|entry| tuned_name(entry.name))
+}
+
+fn tuned_name(name: &str) -> String {
+    format!("{name}-tuned")
 }
 
 impl Rule {
@@ -206,11 +215,11 @@ impl Contest {
             run(&play, scaler.as_mut(), |moment, _| moments.push(moment));
             (entry.name.to_owned(), moments)
         };
-        entries().into_iter().filter(|entry| self.plays(entry.name)).map(watched).collect()
+        entries().into_iter().filter(|entry| self.shows(entry.name)).map(watched).collect()
     }
 
     fn rows(&self, trace: &Trace, runs: &[Run]) -> Vec<Row> {
-        let entries: Vec<Entry> = entries().into_iter().filter(|entry| self.plays(entry.name)).collect();
+        let entries: Vec<Entry> = entries().into_iter().filter(|entry| self.tunes(entry.name)).collect();
         // Ours and the oracle always run: the others are compared with them. The fixed count is what ε is measured by.
         let mut rules = vec![Rule::Sc, Rule::Oracle];
         for rule in entries.iter().flat_map(|entry| std::iter::once(entry.default).chain(entry.sweep.iter().copied())) {
@@ -229,15 +238,23 @@ impl Contest {
         let bar = row("sc".to_owned(), Rule::Sc).violation_pct;
         let mut rows = Vec::new();
         for entry in &entries {
-            rows.push(row(entry.name.to_owned(), entry.default));
-            let swept: Vec<Row> = entry.sweep.iter().map(|rule| row(format!("{}-tuned", entry.name), *rule)).collect();
+            if self.shows(entry.name) {
+                rows.push(row(entry.name.to_owned(), entry.default));
+            }
+            let swept: Vec<Row> = entry.sweep.iter().map(|rule| row(tuned_name(entry.name), *rule)).collect();
             rows.extend(best(swept, bar));
         }
         rows
     }
 
-    fn plays(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name || only.strip_suffix("-tuned") == Some(name))
+    /// Whether a scaler's row with its defaults is asked for.
+    fn shows(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// Whether its row tuned in hindsight is.
+    fn tunes(&self, name: &str) -> bool {
+        self.shows(name) || self.only.contains(&tuned_name(name))
     }
 
     fn one(&self, rule: Rule, play: &Run) -> Outcome {
