@@ -101,7 +101,8 @@ async fn a_backend_gets_no_more_streams_than_it_allows() {
 async fn a_limit_in_flight_is_kept() {
     let backend = Backend2::start("a").await;
     let mut app = spoken(Protocol::H2c, &[(1, backend.addr)]);
-    app.traffic.max_in_flight = Some(2);
+    // Two at a time, forty take longer than the others may wait where much else runs.
+    (app.traffic.max_in_flight, app.traffic.queue_timeout_ms) = (Some(2), 20_000);
     let proxy = served(app).await;
     let mut tasks = tokio::task::JoinSet::new();
     let conn = known(&proxy).await;
