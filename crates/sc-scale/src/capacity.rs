@@ -189,7 +189,17 @@ impl Reading {
     /// Whether the replicas are over the knee: enough requests are inside to make waiting possible, and answers take
     /// more than [`KNEE`] times `low_load` seconds.
     pub fn over(&self, low_load: f64) -> bool {
-        self.inside > BUSY * self.ready && self.seconds.is_some_and(|seconds| seconds > KNEE * low_load)
+        !self.idles() && self.seconds.is_some_and(|seconds| seconds > KNEE * low_load)
+    }
+
+    /// Whether too few requests are inside for any of them to wait.
+    pub(crate) fn idles(&self) -> bool {
+        self.inside <= BUSY * self.ready
+    }
+
+    /// Whether no more comes in than is answered, but for chance in a minute.
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.arrivals - self.throughput <= noise(self.arrivals, 60)
     }
 
     /// Requests waiting somewhere beyond those that low-load service would have inside (Little's law).
@@ -224,6 +234,10 @@ impl Capacity {
     pub fn usable(&self, objective: bool) -> Option<f64> {
         if let Some(full) = self.slow() {
             return Some(AIM * full);
+        }
+        // A load that was too much says nothing of smaller ones: an app that is late at any would be given ever less of it.
+        if objective && !self.proven() {
+            return None;
         }
         let (border, worst) = self.border()?;
         let growth = if self.roomy { GROWTH.1 } else { GROWTH.0 };
@@ -266,6 +280,11 @@ impl Capacity {
             (loss >= SURE * (WORST - 1.0) * 0.5).then_some(*bin)
         });
         (border > first || worst.is_some()).then_some((border, worst))
+    }
+
+    /// Whether any load is proven to be within the budget.
+    pub(crate) fn proven(&self) -> bool {
+        self.border().zip(self.bins.keys().next()).is_some_and(|((border, _), first)| border > *first)
     }
 
     /// Learns from the samples that are new since last time and of one version alone, and forgets most when another version serves.

@@ -86,7 +86,7 @@ fn guarded(
     match winner.signal {
         "idle" => 0,
         _ if up > from => stepped_up(policy, now, from, memory, up, told),
-        _ => lowered(policy, now, from, memory, down.clamp(min, max), doubt, told),
+        _ => lowered(policy, now, from, memory, down.clamp(min, max).max(up), doubt, told),
     }
 }
 
@@ -103,7 +103,8 @@ fn stepped_up(policy: &Policy, now: &Now, from: u32, memory: &Memory, up: u32, t
     up.min(most)
 }
 
-/// Down only after the hold time, by the largest need in it, in steps, and on good data.
+/// Down only after the hold time, by the largest need in it, in steps, and on good data. Not while replicas start because answers are
+/// late: one that is given up and asked for again serves that much later.
 fn lowered(
     policy: &Policy,
     now: &Now,
@@ -122,6 +123,10 @@ fn lowered(
     }
     if let Some(flapping) = guards::flapping(policy, now, memory) {
         told.push(flapping);
+        return from;
+    }
+    if memory.capacity.over > 0 && memory.capacity.slow().is_none() && now.ready < now.want {
+        told.push("answers are late and replicas start: none is given up".to_owned());
         return from;
     }
     let hold_ms = guards::hold_ms(policy, memory);
@@ -174,7 +179,7 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         }
         let for_latency = winner.signal == "latency" || winner.signal == "capacity" && memory.capacity.over > 0;
         if let Some(reading) = reading.filter(|_| for_latency) {
-            memory.tried = Some(Tried::next(memory.tried.as_ref(), now.at_ms, want, reading));
+            memory.tried = Some(Tried::next(memory.tried.as_ref(), now, want, reading));
         }
     }
     if want < now.want {
@@ -200,6 +205,9 @@ fn flapped(now: &Now, reading: Reading, memory: &Memory) -> bool {
 /// So many seconds of late answers in a row are no chance.
 const LATE_SECONDS: u32 = 10;
 
+/// So many in a row are no start either: most apps have warmed up within a minute.
+const WARM_SECONDS: u32 = 60;
+
 fn alerts(policy: &Policy, now: &Now, window: &Window, winner: &Ask, memory: &Memory) -> Vec<Alert> {
     let missing = winner.up.saturating_sub(policy.max);
     let mut alerts: Vec<Alert> = (missing > 0).then_some(Alert::MaxReached { missing }).into_iter().collect();
@@ -208,11 +216,26 @@ fn alerts(policy: &Policy, now: &Now, window: &Window, winner: &Ask, memory: &Me
     let reading = Reading::take(window, now.at_ms, 2).filter(|_| late);
     let slow = for_long && memory.capacity.slow().is_some() && now.ready >= now.want;
     let helpless = slow || reading.is_some_and(|reading| needs::helpless(now, reading, memory));
-    let never =
-        policy.objective.zip(memory.capacity.low_load_seconds).is_some_and(|(o, low_load)| low_load > o.seconds);
     alerts.extend(helpless.then_some(Alert::NoHelp));
-    alerts.extend((late && never).then_some(Alert::Unreachable));
+    alerts.extend(unreachable(policy, now, window, memory).then_some(Alert::Unreachable));
     alerts
+}
+
+/// Whether the app's own work seems to take longer than the objective: no load was ever seen to meet it, answers have been late for
+/// longer than an app starts, and not for want of replicas. They are not wanting where too few requests are inside for any to
+/// wait, or where no more comes than is answered and either twice more of them made nothing faster, or they did more before, or there
+/// could be more and none was asked for all that time. What was in time once and is late now is slow, not unreachable.
+fn unreachable(policy: &Policy, now: &Now, window: &Window, memory: &Memory) -> bool {
+    let late = memory.capacity.over >= WARM_SECONDS && !memory.capacity.proven();
+    let Some(reading) = Reading::take(window, now.at_ms, u64::from(WARM_SECONDS)).filter(|_| late) else {
+        return false;
+    };
+    let (tried, each) = (memory.tried.as_ref(), reading.throughput / reading.ready);
+    let in_vain = tried.is_some_and(|tried| tried.twice_useless(now, reading));
+    let long_ago = tried.is_none_or(|tried| now.at_ms.saturating_sub(tried.at_ms) >= u64::from(WARM_SECONDS) * 1_000);
+    let content = long_ago && now.ready >= now.want && now.want < policy.max;
+    policy.objective.is_some()
+        && (reading.idles() || reading.keeps_up() && (in_vain || content || memory.capacity.did(each).is_some()))
 }
 
 fn reason(from: u32, want: u32, winner: &Ask, told: &[String]) -> String {

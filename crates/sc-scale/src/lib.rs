@@ -120,7 +120,7 @@ pub enum Alert {
     },
     /// More replicas did not make answers faster: something behind them is the bottleneck.
     NoHelp,
-    /// Answers are later than the objective even where the load is low.
+    /// Answers are later than the objective at any load: by the app's own work.
     Unreachable,
 }
 

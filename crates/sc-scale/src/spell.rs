@@ -102,6 +102,11 @@ impl Capacity {
         self.spell.as_ref().and_then(|spell| spell.full)
     }
 
+    /// The most that a replica did since answers became late, if that is well above what one does now: these are not full.
+    pub(crate) fn did(&self, each: f64) -> Option<f64> {
+        self.spell.as_ref().map(|spell| spell.most).filter(|most| each < FULL * most)
+    }
+
     /// The slow spell in words.
     pub(crate) fn told(&self) -> Option<String> {
         let (full, (took, _)) = (self.slow()?, self.rps()?);

@@ -13,7 +13,7 @@ use crate::{
     window::{Window, noise},
 };
 
-/// Seconds within which waiting requests should be worked off; longer while replicas start that do so slowly.
+/// Seconds within which waiting requests should be worked off; longer while replicas start.
 pub const DRAIN_SECONDS: f64 = 2.0;
 
 /// Seconds from one decision to the next.
@@ -58,10 +58,20 @@ impl Tried {
         reading.seconds.is_none_or(|seconds| seconds > 0.9 * self.seconds)
     }
 
-    /// The next one: it waits longer if this one did not help.
-    pub(crate) fn next(earlier: Option<&Self>, at_ms: u64, want: u32, reading: Reading) -> Self {
-        let wait_ms = earlier.filter(|t| t.useless(reading)).map_or(NO_HELP_MS, |t| t.wait_ms.saturating_mul(2));
-        Self { at_ms, want, seconds: reading.seconds.unwrap_or(0.0), wait_ms: wait_ms.min(NO_HELP_MAX_MS) }
+    /// The next one: it waits longer if this one did not help. One that has not shown yet says nothing.
+    pub(crate) fn next(earlier: Option<&Self>, now: &Now, want: u32, reading: Reading) -> Self {
+        let wait_ms = match earlier {
+            Some(tried) if !tried.judged(now) => tried.wait_ms,
+            Some(tried) if tried.useless(reading) => tried.wait_ms.saturating_mul(2),
+            _ => NO_HELP_MS,
+        };
+        let seconds = reading.seconds.unwrap_or(0.0);
+        Self { at_ms: now.at_ms, want, seconds, wait_ms: wait_ms.min(NO_HELP_MAX_MS) }
+    }
+
+    /// Whether this rise and the one before it were both in vain.
+    pub(crate) fn twice_useless(&self, now: &Now, reading: Reading) -> bool {
+        self.wait_ms >= 2 * NO_HELP_MS && self.judged(now) && self.useless(reading)
     }
 }
 
@@ -163,15 +173,19 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
     Asked { asks, remarks }
 }
 
-/// Seconds within which what waits shall be worked off. While replicas start it is as long as a start takes at the least, or
-/// this one has taken already: what waits is why they start, and will be their work. Else each second of a start, in which
-/// more waits, would ask for more.
-fn drain_seconds(now: &Now, memory: &Memory) -> f64 {
-    if now.ready >= now.want {
-        return DRAIN_SECONDS;
+/// Requests per second that are to be done beyond the load because some wait already.
+///
+/// While replicas start, what waits is why they start and will be their work, within as long as a start takes at the least or this
+/// one has taken already: else each second of a start, in which more waits, would ask for more. With all of them there, only what
+/// will be left when another one would serve is its work: what these do beyond the load until then needs none.
+fn drain(now: &Now, memory: &Memory, waiting: f64, load: f64, each: f64) -> f64 {
+    let start = memory.starts.horizon();
+    if now.ready < now.want {
+        let so_far = memory.starts.rise.map_or(0, |(at_ms, _)| now.at_ms.saturating_sub(at_ms));
+        return waiting / start.max(so_far as f64 / 1_000.0).max(DRAIN_SECONDS);
     }
-    let so_far = memory.starts.rise.map_or(0, |(at_ms, _)| now.at_ms.saturating_sub(at_ms));
-    memory.starts.horizon().max(so_far as f64 / 1_000.0).max(DRAIN_SECONDS)
+    let beyond = (f64::from(now.ready) * each - load).max(0.0);
+    (waiting - start * beyond).max(0.0) / DRAIN_SECONDS
 }
 
 /// Before replicas are taken away, the load must fit the fewer with three standard deviations of its noise to spare.
@@ -200,7 +214,7 @@ fn awake(policy: &Policy, now: &Now, window: &Window) -> Option<Ask> {
 fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory: &Memory) -> Option<Ask> {
     let each = memory.capacity.usable(policy.objective.is_some())?;
     let margin = memory.margin.factor();
-    let backlog = backlog(now, window, memory) / drain_seconds(now, memory);
+    let backlog = drain(now, memory, backlog(now, window, memory), demand.soon, each);
     let slow = memory.capacity.slow().is_some();
     let idle = if slow { 0.0 } else { memory.capacity.idle(policy.objective.as_ref()).min(demand.soon) };
     let load = demand.soon * margin + idle;
@@ -296,15 +310,16 @@ const GROWTH_MAX: f64 = 3.0;
 
 /// Answers take more than twice as long as at low load, two readings in a row: what one replica does now is all it can
 /// do, so share the demand by that. When requests do not pile up all the same, it is not sure that more replicas help:
-/// one rise at a time, and none while the last one did not help.
+/// one rise at a time, and none while the last one did not help. None either where hardly more requests are inside than
+/// replicas: none of them waits for another.
 fn latency(policy: &Policy, now: &Now, demand: f64, reading: Reading, memory: &Memory) -> Result<Option<Ask>, String> {
     let Some(low_load) = memory.capacity.low_load_seconds else { return Ok(None) };
     let each = busy(policy, now, reading, memory);
-    if memory.capacity.over < 2 || each <= 0.0 {
+    if memory.capacity.over < 2 || each <= 0.0 || reading.idles() {
         return Ok(None);
     }
-    let load = demand + reading.backlog(low_load) / drain_seconds(now, memory);
-    let piling_up = demand > PILING_UP * reading.throughput;
+    let load = demand + drain(now, memory, reading.backlog(low_load), demand, each);
+    let piling_up = demand > PILING_UP * reading.throughput + noise(reading.throughput, 2);
     if !piling_up {
         let unjudged = memory.tried.as_ref().is_some_and(|tried| !tried.judged(now));
         if now.ready < now.want || unjudged {
@@ -324,10 +339,18 @@ fn latency(policy: &Policy, now: &Now, demand: f64, reading: Reading, memory: &M
 }
 
 /// Requests per second that a replica does now. While others start it may be their CPU that is missing: what one is known
-/// to take stands, else each start would be a reason for more of them.
+/// to take stands, else each start would be a reason for more of them. With all of them there, no more coming than is answered, and
+/// no load known at which answers are in time, it may be that there are too many: what one did before, late as well, it can do still.
 fn busy(policy: &Policy, now: &Now, reading: Reading, memory: &Memory) -> f64 {
-    let known = memory.capacity.usable(policy.objective.is_some()).filter(|_| now.ready < now.want);
-    known.unwrap_or(0.0).max(reading.throughput / reading.ready)
+    let each = reading.throughput / reading.ready;
+    let known = match now.ready < now.want {
+        true => memory.capacity.usable(policy.objective.is_some()),
+        false if policy.objective.is_some() && !memory.capacity.proven() => {
+            memory.capacity.did(each).filter(|_| reading.keeps_up())
+        }
+        false => None,
+    };
+    known.unwrap_or(0.0).max(each)
 }
 
 /// Whether the last rise for latency's sake did not help, so that another one is not tried yet.

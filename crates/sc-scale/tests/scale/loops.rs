@@ -8,6 +8,9 @@ use crate::plant::{App, Loop};
 /// The demo's kind of app: waits rather than burns CPU.
 const APP: App = App { slots: 4.0, service: 0.05, start: 1 };
 
+/// Within a tenth of a second, for all but one of a hundred.
+const TIGHT: Option<Objective> = Some(Objective { seconds: 0.1, budget: 0.01 });
+
 fn only_max(max: u32) -> Policy {
     Policy { min: 1, max, ..Policy::default() }
 }
@@ -120,8 +123,7 @@ fn a_ramp_does_not_overshoot_much() {
 /// With an objective, and capacity unknown: what is learned while the load is high is near the truth.
 #[test]
 fn the_capacity_for_an_objective_is_learned_within_15_percent() {
-    let objective = Some(Objective { seconds: 0.1, budget: 0.01 });
-    let mut world = Loop::new(APP, Policy { objective, ..only_max(30) });
+    let mut world = Loop::new(APP, Policy { objective: TIGHT, ..only_max(30) });
     let mut second = |t: u32| world.second((600.0 + 300.0 * f64::from(t % 600) / 600.0).round()).decision;
     let last = (0..1_800).map(&mut second).last().unwrap();
     let rps = last.capacity_rps.unwrap();
@@ -138,8 +140,7 @@ fn at_max_the_missing_are_told() {
 
 /// A loop whose app has served 300 rps within 100 ms for ten minutes, at most 50 replicas.
 fn settled() -> Loop {
-    let objective = Some(Objective { seconds: 0.1, budget: 0.01 });
-    let mut world = Loop::new(APP, Policy { objective, ..only_max(50) });
+    let mut world = Loop::new(APP, Policy { objective: TIGHT, ..only_max(50) });
     (0..300).for_each(|second| drop(world.second(f64::from(second))));
     (0..600).for_each(|_| drop(world.second(300.0)));
     world
@@ -188,4 +189,51 @@ fn an_app_that_stays_slow_is_learned_anew() {
     assert!((rps / (APP.capacity() / 4.0) - 1.0).abs() < 0.2, "{rps} of {}", APP.capacity() / 4.0);
     assert!((15..=20).contains(&last.want), "300 rps at 20 a replica: {last:?}");
     assert!(turns(&counts[60..]) <= 4, "{counts:?}");
+}
+
+/// Whether it is told within so many seconds of this load that no load meets the objective.
+fn called_unreachable(world: &mut Loop, seconds: u32, load: impl Fn(&Loop) -> f64) -> bool {
+    (0..seconds).any(|_| {
+        let arrivals = load(world);
+        world.second(arrivals).decision.alerts.contains(&Alert::Unreachable)
+    })
+}
+
+#[test]
+fn work_that_takes_longer_than_the_objective_is_told_however_much_of_it_there_is() {
+    for load in [3.0, 40.0, 300.0] {
+        let slow = App { service: 0.3, ..APP };
+        let mut world = Loop::new(slow, Policy { objective: TIGHT, ..only_max(50) });
+        assert!(called_unreachable(&mut world, 300, |_| load), "{load} rps");
+        (0..600).for_each(|_| drop(world.second(load)));
+        let least = (load / slow.capacity()).ceil() as u32;
+        assert!(world.want <= 2 * least + 2, "{load} rps need {least}: {}", world.want);
+    }
+}
+
+#[test]
+fn an_overloaded_app_is_not_called_too_slow() {
+    let mut world = Loop::new(APP, Policy { objective: TIGHT, ..only_max(3) });
+    assert!(!called_unreachable(&mut world, 900, |_| 800.0), "more comes than is answered");
+    // A number of users each of whom waits for an answer: as many come as are answered, and all wait.
+    let mut world = Loop::new(APP, Policy { objective: TIGHT, ..only_max(3) });
+    world.second(800.0);
+    let users = |world: &Loop| f64::from(world.ready) * APP.capacity();
+    assert!(!called_unreachable(&mut world, 900, users), "as much comes as is answered");
+}
+
+#[test]
+fn an_app_that_warms_up_is_not_called_too_slow() {
+    let mut world = Loop::new(App { service: 0.3, ..APP }, Policy { objective: TIGHT, ..only_max(50) });
+    assert!(!called_unreachable(&mut world, 45, |_| 100.0));
+    world.app = APP;
+    assert!(!called_unreachable(&mut world, 900, |_| 100.0));
+}
+
+#[test]
+fn an_app_whose_database_became_slow_is_not_called_too_slow() {
+    let mut world = settled();
+    world.slow = 5.0;
+    assert!(!called_unreachable(&mut world, 1_500, |_| 300.0));
+    assert!(world.second(300.0).decision.alerts.contains(&Alert::NoHelp));
 }

@@ -60,6 +60,11 @@ pub trait Scaler {
     fn reason(&self) -> String {
         String::new()
     }
+
+    /// The states it would alert somebody to, for stories.
+    fn alerts(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// A mean over the newest `n` numbers.

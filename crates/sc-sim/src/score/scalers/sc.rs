@@ -1,6 +1,6 @@
 //! Ours: the same [`decide()`] that the manager calls, given the largest count and the objective alone.
 
-use sc_scale::{Memory, Now, Objective, Policy, Sample, Window, decide};
+use sc_scale::{Alert, Memory, Now, Objective, Policy, Sample, Window, decide};
 
 use super::{Scaler, Seen};
 use crate::score::app::BUDGET;
@@ -13,7 +13,8 @@ pub struct Sc {
     memory: Memory,
     learned: Option<f64>,
     reason: String,
-    /// Keeps the reasons, for stories.
+    alerts: Vec<&'static str>,
+    /// Keeps reasons and alerts, for stories.
     tells: bool,
 }
 
@@ -33,11 +34,18 @@ impl Sc {
 
     fn with(max: u32, objective: Option<Objective>) -> Self {
         let policy = Policy { min: 1, max, objective, ..Policy::default() };
-        let (window, memory) = (Window::default(), Memory::default());
-        Self { policy, window, memory, learned: None, reason: String::new(), tells: false }
+        Self {
+            policy,
+            window: Window::default(),
+            memory: Memory::default(),
+            learned: None,
+            reason: String::new(),
+            alerts: vec![],
+            tells: false,
+        }
     }
 
-    /// Keeps the reason of each decision.
+    /// Keeps the reason and the alerts of each decision.
     pub fn telling(mut self) -> Self {
         self.tells = true;
         self
@@ -72,6 +80,7 @@ impl Scaler for Sc {
         self.learned = decision.capacity_rps;
         if self.tells {
             self.reason = decision.reason;
+            self.alerts = decision.alerts.iter().map(alert).collect();
         }
         decision.want
     }
@@ -86,5 +95,17 @@ impl Scaler for Sc {
 
     fn reason(&self) -> String {
         self.reason.clone()
+    }
+
+    fn alerts(&self) -> Vec<&'static str> {
+        self.alerts.clone()
+    }
+}
+
+fn alert(alert: &Alert) -> &'static str {
+    match alert {
+        Alert::MaxReached { .. } => "max reached",
+        Alert::NoHelp => "more replicas do not help",
+        Alert::Unreachable => "objective unreachable",
     }
 }
