@@ -107,7 +107,7 @@ fn what_cannot_be_used_is_refused_whole_with_its_file_and_line() {
         ("missing.csv", b"t_seconds,requests\n0,5\n60\n"),
         ("unsorted.csv", b"t_seconds,requests\n60,5\n0,5\n"),
         ("latin.csv", b"t_seconds,requests\n0,5\n60,\xe9\n"),
-        ("utf16.csv", b"\xff\xfe0\0,\05\0\n\0"),
+        ("utf16.csv", b"\xff\xfe0\0,\x005\0\n\0"),
     ]);
     let bad = ["empty", "header", "negative", "nan", "huge", "missing", "unsorted", "latin", "utf16", "nowhere"];
     let told: Vec<String> =
