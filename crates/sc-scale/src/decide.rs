@@ -226,16 +226,15 @@ fn alerts(policy: &Policy, now: &Now, window: &Window, winner: &Ask, memory: &Me
 /// wait, or where no more comes than is answered and either twice more of them made nothing faster, or they did more before, or there
 /// could be more and none was asked for all that time. What was in time once and is late now is slow, not unreachable.
 fn unreachable(policy: &Policy, now: &Now, window: &Window, memory: &Memory) -> bool {
-    let late = memory.capacity.over >= WARM_SECONDS && !memory.capacity.proven();
-    let Some(reading) = Reading::take(window, now.at_ms, u64::from(WARM_SECONDS)).filter(|_| late) else {
-        return false;
-    };
+    let late = policy.objective.is_some() && memory.capacity.over >= WARM_SECONDS && !memory.capacity.proven();
+    // A minute of samples is read only where it may matter.
+    let minute = || Reading::take(window, now.at_ms, u64::from(WARM_SECONDS));
+    let Some(reading) = late.then(minute).flatten() else { return false };
     let (tried, each) = (memory.tried.as_ref(), reading.throughput / reading.ready);
     let in_vain = tried.is_some_and(|tried| tried.twice_useless(now, reading));
     let long_ago = tried.is_none_or(|tried| now.at_ms.saturating_sub(tried.at_ms) >= u64::from(WARM_SECONDS) * 1_000);
     let content = long_ago && now.ready >= now.want && now.want < policy.max;
-    policy.objective.is_some()
-        && (reading.idles() || reading.keeps_up() && (in_vain || content || memory.capacity.did(each).is_some()))
+    reading.idles() || reading.keeps_up() && (in_vain || content || memory.capacity.did(each).is_some())
 }
 
 fn reason(from: u32, want: u32, winner: &Ask, told: &[String]) -> String {
