@@ -375,7 +375,9 @@ impl State {
 
     /// Looks for the challenge, once, as authorities do.
     async fn look(self: Arc<Self>, id: String, order: Order, thumb: String) {
+        let end = Instant::now() + Duration::from_secs(120);
         while self.lock().faults.hold {
+            assert!(Instant::now() < end, "challenges are held back for good");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let path = format!("/.well-known/acme-challenge/{}", order.token);

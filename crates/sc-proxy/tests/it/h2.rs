@@ -19,11 +19,16 @@ async fn known(proxy: &Proxy) -> Conn2 {
     Conn2::over(TcpStream::connect(proxy.addr).await.unwrap()).await
 }
 
-#[tokio::test]
-async fn many_requests_share_a_connection() {
+async fn one() -> (Backend, Proxy) {
     let backend = Backend::start("a").await;
     let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
     proxy.ready().await;
+    (backend, proxy)
+}
+
+#[tokio::test]
+async fn many_requests_share_a_connection() {
+    let (_backend, proxy) = one().await;
     let conn = known(&proxy).await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..300_usize {
@@ -44,9 +49,7 @@ async fn many_requests_share_a_connection() {
 
 #[tokio::test]
 async fn heads_and_trailers_go_on_as_they_should() {
-    let backend = Backend::start("a").await;
-    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
-    proxy.ready().await;
+    let (_backend, proxy) = one().await;
     let mut conn = known(&proxy).await;
     let mut request = ask("GET", "/head?x", "");
     request.headers_mut().append("cookie", "a=1".parse().unwrap());
@@ -83,9 +86,7 @@ async fn one_connection_to_a_backend_serves_all_kinds_of_requests() {
 
 #[tokio::test]
 async fn a_broken_answer_ends_its_stream_and_no_other() {
-    let backend = Backend::start("a").await;
-    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
-    proxy.ready().await;
+    let (_backend, proxy) = one().await;
     let mut conn = known(&proxy).await;
     let beside = {
         let mut conn = conn.clone();
@@ -153,9 +154,7 @@ async fn rapid_reset(proxy: &Proxy) -> usize {
 
 #[tokio::test]
 async fn a_flood_of_resets_ends_its_connection_and_hurts_no_other() {
-    let backend = Backend::start("a").await;
-    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
-    proxy.ready().await;
+    let (backend, proxy) = one().await;
     let mut other = known(&proxy).await;
     assert!(rapid_reset(&proxy).await < 20_000);
     let reply = tokio::time::timeout(Duration::from_secs(10), other.send(ask("GET", "/", ""))).await;
@@ -165,9 +164,7 @@ async fn a_flood_of_resets_ends_its_connection_and_hurts_no_other() {
 
 #[tokio::test]
 async fn a_head_larger_than_allowed_is_refused() {
-    let backend = Backend::start("a").await;
-    let proxy = Proxy::start(vec![app("web", "web.test", &[(1, backend.addr)])]);
-    proxy.ready().await;
+    let (backend, proxy) = one().await;
     let mut conn = known(&proxy).await;
     let mut request = ask("GET", "/", "");
     for n in 0..30 {
