@@ -301,6 +301,10 @@ pub struct Proxy {
     /// Its release.
     #[serde(default)]
     pub release: String,
+    /// The last word of a process that has handed over to another one: it has ended, with nothing in flight. The lease runs
+    /// out on its own, so that the manager has some seconds to read this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
@@ -315,6 +319,9 @@ pub struct Met {
     /// When its lease was found gone; none while it is registered.
     #[serde(default)]
     pub gone_ms: Option<UnixMs>,
+    /// It said itself that it has ended, with nothing in flight: drains do not wait for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,

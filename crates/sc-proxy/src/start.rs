@@ -349,6 +349,7 @@ fn record(stats: &str, boot: &str, listen: &[SocketAddr]) -> Proxy {
         boot: boot.to_owned(),
         listen: listen.to_vec(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
+        ended: false,
         extra: Default::default(),
     }
 }

@@ -158,7 +158,7 @@ pub enum Action {
     Delete(AppId),
     /// Record: a proxy serves; drains wait for it from now on, also under another leader and after its lease has ended.
     Meet(String),
-    /// Record: a proxy's lease has ended. It may serve on, cut off.
+    /// Record: a proxy's lease has ended, and it may serve on, cut off; or it said that it has ended itself.
     Miss(String),
     /// Record: a proxy is forgotten.
     Part(String),

@@ -145,8 +145,10 @@ fn start(desired: &mut Desired, id: &ReplicaId, action: &Action, now: UnixMs) {
 }
 
 fn meet(desired: &mut Desired, proxy: &str, gone_ms: Option<UnixMs>) {
+    let ended = desired.ended.contains(proxy);
     let met = desired.met.entry(proxy.to_owned());
-    met.or_insert_with(|| Met { v: 1, gone_ms, extra: Default::default() }).gone_ms = gone_ms;
+    let met = met.or_insert_with(|| Met { v: 1, gone_ms, ended, extra: Default::default() });
+    (met.gone_ms, met.ended) = (gone_ms, ended);
 }
 
 /// Whether an incarnation may still be handed out, as far as records say.

@@ -1,6 +1,9 @@
 //! Everything the store says, typed.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +27,8 @@ pub struct Desired {
     pub stray_routes: BTreeMap<AppId, AppRoutes>,
     /// Registered proxies (their leases live).
     pub proxies: BTreeMap<String, Proxy>,
+    /// Those whose record says that they have handed over and ended. They are not among the registered ones.
+    pub ended: BTreeSet<String>,
     /// Proxies that may serve: those registered that were noticed, and those whose leases ended lately.
     pub met: BTreeMap<String, Met>,
     /// Address ranges in use or retired, by number in the pool.

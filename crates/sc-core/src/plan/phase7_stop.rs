@@ -1,13 +1,13 @@
 //! Phase 7: stop what has drained, or let it sleep, or park it; forget what is gone.
 //!
-//! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose
-//! lease ended lately, has applied those routes and has nothing in flight to it; or it is dead; or its deadline has
-//! passed. In the second case, and where the app keeps warm replicas (see [`super::warm`]), it is paused
+//! A draining replica is stopped when the stored routes no longer list it, and then: when every proxy, also one whose lease ended
+//! lately (but not one that said itself that it has ended), has applied those routes and has nothing in flight to it; or it is
+//! dead; or its deadline has passed. In the second case, and where the app keeps warm replicas (see [`super::warm`]), it is paused
 //! instead, or parked where no more may be paused. Not before the routes are without it, deadline or not: who cannot write those cannot write its end either.
 
 use super::{
     Action, Steps,
-    phase0_meet::{DRAINS_WAIT_MS, all_report},
+    phase0_meet::{Awaited, all_report},
     view::{Life, View},
     warm,
 };
@@ -74,7 +74,7 @@ fn done(view: &View, id: &ReplicaId, life: Life, deadline_ms: UnixMs) -> Option<
 /// Whether no proxy sends to it any more, or has anything open to it.
 fn is_idle(view: &View, id: &ReplicaId) -> bool {
     let revision = view.app.published.as_ref().map_or(0, |published| published.revision);
-    all_report(view.desired, view.observed, DRAINS_WAIT_MS, |report| {
+    all_report(view.desired, view.observed, Awaited::Idle, |report| {
         report.applied >= revision && report.in_flight.get(id).copied().unwrap_or(0) == 0
     })
 }

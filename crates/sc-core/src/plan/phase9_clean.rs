@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Action, Desired, Steps,
-    phase0_meet::{PROXY_KEPT_MS, all_report},
+    phase0_meet::{Awaited, all_report},
 };
 use crate::{
     names::ReplicaId,
@@ -52,7 +52,8 @@ fn is_surplus(desired: &Desired, id: &ReplicaId) -> bool {
 fn release(desired: &Desired, observed: &Observed) -> Steps {
     let rested = |retired: &Retired| {
         let ms = observed.at.saturating_sub(retired.at_ms);
-        let forgotten = || all_report(desired, observed, PROXY_KEPT_MS, |report| report.applied >= retired.revision);
+        let forgotten =
+            || all_report(desired, observed, Awaited::Forgotten, |report| report.applied >= retired.revision);
         ms >= REST_MAX_MS || (ms >= REST_MS && forgotten())
     };
     let free = desired.subnets.iter().filter(|(_, subnet)| subnet.retired.as_ref().is_some_and(rested));

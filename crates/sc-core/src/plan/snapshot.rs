@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use super::{Addressing, Desired, DesiredApp, Published};
 use crate::{
     names::{AppId, Name},
-    records::{App, Leader, RecordError, Replica, Scale, Version, key, read},
+    records::{App, Leader, Proxy, RecordError, Replica, Scale, Version, key, read},
     routes::AppRoutes,
 };
 
@@ -63,11 +63,11 @@ impl Reading {
         let segments: Vec<&str> = key.split('/').collect();
         match segments[..] {
             [key::LEADER] => self.leader(key, value, revision),
-            ["proxies", id] => {
-                if let Some(proxy) = self.record(key, value) {
-                    self.desired.proxies.insert(id.to_owned(), proxy);
-                }
-            }
+            ["proxies", id] => match self.record::<Proxy>(key, value) {
+                Some(proxy) if proxy.ended => drop(self.desired.ended.insert(id.to_owned())),
+                Some(proxy) => drop(self.desired.proxies.insert(id.to_owned(), proxy)),
+                None => {}
+            },
             ["met", id] => {
                 if let Some(met) = self.record(key, value) {
                     self.desired.met.insert(id.to_owned(), met);

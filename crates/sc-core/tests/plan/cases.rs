@@ -5,7 +5,7 @@ use sc_core::{
     ReplicaId,
     observed::{Exit, Run, Seen},
     plan::{self, Addressing},
-    records::{App, Gone, Intent, Replica, Rollout, key},
+    records::{App, Gone, Intent, Proxy, Replica, Rollout, key},
 };
 
 fn settled(want: u32) -> (World, sc_core::AppId) {
@@ -101,6 +101,37 @@ fn a_new_leader_waits_for_a_proxy_that_is_cut_off() {
     Meet("p1"): it has registered
     Stop(web-2): 1 wanted; it is idle
     "#);
+}
+
+/// Nobody reports for it any more, and what is published after its end it has never applied.
+#[test]
+fn a_proxy_that_has_handed_over_and_ended_holds_up_no_drain() {
+    let (mut world, web) = settled(2);
+    world.add_proxy("p1.next");
+    world.tick(0);
+    let ended = Proxy { ended: true, ..proxy() };
+    world.put(&key::proxy("p1"), &ended);
+    world.lagging.insert("p1".to_owned());
+    world.proxies.get_mut("p1").unwrap().1.clear();
+    insta::assert_snapshot!(world.next_steps(), @r#"Miss("p1"): it has handed over and ended"#);
+    world.pass(usize::MAX);
+    world.scale(&web, 1);
+    world.pass(usize::MAX);
+    world.tick(25);
+    insta::assert_snapshot!(world.next_steps(), @"Stop(web-2): 1 wanted; it is idle");
+    world.pass(usize::MAX);
+    // Its entry goes with the lease; nothing new is concluded from that.
+    world.store.remove(&key::proxy("p1"));
+    world.converge(25, 5);
+    assert_eq!(world.listed(&web), [1]);
+    // It starts anew: from then on it is waited for as any other.
+    world.put(&key::proxy("p1"), &proxy());
+    insta::assert_snapshot!(world.next_steps(), @r#"Meet("p1"): it has registered"#);
+    world.pass(usize::MAX);
+    world.scale(&web, 0);
+    world.pass(usize::MAX);
+    world.tick(25);
+    assert_eq!(world.next_steps(), "");
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl World {
 
     pub fn add_proxy(&mut self, id: &str) {
         self.put(&key::proxy(id), &proxy());
-        self.put(&key::met(id), &Met { v: 1, gone_ms: None, extra: Default::default() });
+        self.put(&key::met(id), &Met { v: 1, gone_ms: None, ended: false, extra: Default::default() });
         self.proxies.insert(id.to_owned(), (0, BTreeMap::new()));
     }
 

@@ -69,6 +69,7 @@ mod tests {
             boot: String::new(),
             listen: Vec::new(),
             release: String::new(),
+            ended: false,
             extra: Default::default(),
         };
         let text = |value: &serde_json::Value| serde_json::to_vec(value).unwrap();

@@ -209,6 +209,7 @@ impl Cluster {
             boot: "one".to_owned(),
             listen: Vec::new(),
             release: String::new(),
+            ended: false,
             extra: Default::default(),
         };
         let put = Write::Put { key: key::proxy("p1"), value: records::write(&record), lease: None };

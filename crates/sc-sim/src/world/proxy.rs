@@ -179,6 +179,7 @@ impl SimProxy {
             boot: self.state().boots.to_string(),
             listen: Vec::new(),
             release: String::new(),
+            ended: false,
             extra: Default::default(),
         };
         let put = Write::Put { key: key::proxy(&self.id), value: records::write(&record), lease: Some(lease) };
