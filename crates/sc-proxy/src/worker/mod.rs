@@ -197,19 +197,23 @@ impl LocalApp {
 pub fn run(plan: Plan) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async {
-        let (worker, inputs, signal) = Worker::new(plan);
+        let (worker, inputs, mut signal) = Worker::new(plan);
         let mut accepting = accept::listen(&worker, inputs.listeners)?;
         accepting.receive(&worker, inputs.inbox);
         let ticking = tokio::task::spawn_local(client::tick(worker.clone()));
         tokio::task::spawn_local(accept::arrivals(worker.clone()));
-        let stop_by = worker.obey(signal).await;
+        let stop_by = worker.obey(&mut signal).await;
         worker.stopping.set(true);
         worker.stop_by.set(Some(stop_by));
         worker.leaving.notify_waiters();
         accepting.stop().await;
         worker.leave_ports(|_| false).await;
-        let _ = tokio::time::timeout_at(stop_by.into(), worker.all_closed()).await;
+        tokio::select! {
+            _ = tokio::time::timeout_at(stop_by.into(), worker.all_closed()) => {}
+            () = worker.follow(signal) => {}
+        }
         ticking.abort();
+        worker.acknowledge_all();
         Ok(())
     })
 }
@@ -249,7 +253,7 @@ impl Worker {
     }
 
     /// Follows its orders until they say stop. Gives the time by which all must be finished.
-    async fn obey(self: &Rc<Self>, mut signal: watch::Receiver<Signal>) -> Instant {
+    async fn obey(self: &Rc<Self>, signal: &mut watch::Receiver<Signal>) -> Instant {
         loop {
             // The order first, the table after it: a table that is swapped in between is then seen now or told of again.
             let Signal { stop_by, .. } = *signal.borrow_and_update();
@@ -261,6 +265,21 @@ impl Worker {
                 return Instant::now();
             }
         }
+    }
+
+    /// Goes by each new table while what runs is finished, which may take as long as the grace: replicas that leave meanwhile
+    /// wait until this thread says that it does.
+    async fn follow(self: &Rc<Self>, mut signal: watch::Receiver<Signal>) {
+        while signal.changed().await.is_ok() {
+            self.acknowledge();
+        }
+        std::future::pending().await
+    }
+
+    /// The last that this thread does: it chooses no backend any more, whatever a table to come lists.
+    fn acknowledge_all(&self) {
+        self.shared.acknowledged[self.thread].0.store(u64::MAX, Release);
+        self.shared.applied.notify_one();
     }
 
     /// Sees the table in force, closes what it no longer needs, and says so. From here on this thread chooses no backend

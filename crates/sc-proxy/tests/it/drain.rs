@@ -72,6 +72,30 @@ async fn a_backend_that_left_the_routes_gets_nothing_new_and_its_requests_finish
     assert_eq!(done.apps[&web()].backends[&one].completions[1], before);
 }
 
+/// It may take as long as the grace, and what leaves the routes meanwhile is not to wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_stops_still_applies_what_is_published_while_its_requests_finish() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let mut proxy = Proxy::start(vec![app("web", "", &[(1, a.addr), (2, b.addr)])]);
+    proxy.ready().await;
+    let mut stats = proxy.stats().await;
+    // It has two threads: one of them, if not both, has nothing to wait for.
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    let endless = conn.sender.send_request(request("GET", "x", "/drip", "")).await.unwrap();
+    let (addr, running) = (proxy.addr, proxy.running.take().unwrap());
+    let stopping = tokio::spawn(running.stop_within(Duration::from_secs(60)));
+    until("it does not accept", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
+    for n in 0..3 {
+        let revision = proxy.set(vec![app("web", &format!("{n}.example"), &[])]);
+        let frame = stats.until("it is applied", |frame| frame.applied >= revision).await;
+        let in_flight = |frame: &sc_core::stats::Frame| backends(&frame.apps[&web()]).2;
+        assert_eq!(in_flight(&frame), 1, "what it still has is reported");
+    }
+    assert!(!stopping.is_finished());
+    drop((endless, conn));
+    stopping.await.unwrap();
+}
+
 #[tokio::test]
 async fn idle_connections_to_a_backend_that_left_are_closed_and_never_used_for_another() {
     let a = Backend::start("a").await;
