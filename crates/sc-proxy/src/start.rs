@@ -21,7 +21,13 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     access, admin,
     config::{Admin, Config, Source},
-    control::{self, Parts, Phase, Published, SourceSeed, certs::CertSeed, disk, disk::Disk, register::Registrar},
+    control::{
+        self, Parts, Phase, Published, SourceSeed,
+        certs::CertSeed,
+        disk,
+        disk::Disk,
+        register::{Leaves, Registrar},
+    },
     live::Shared,
     source::{
         self, FileSource, GivenCerts, GivenSource, ManagerCerts, ManagerSource, StoreCerts, StoreSource,
@@ -123,13 +129,15 @@ pub struct Running {
     shared: Arc<Shared>,
     signal: Arc<watch::Sender<Signal>>,
     workers: Vec<JoinHandle<()>>,
-    control: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    control: Option<(oneshot::Sender<Leaves>, JoinHandle<()>)>,
     socket: Option<PathBuf>,
     phase: Arc<watch::Sender<Phase>>,
     /// Its sockets once more, for a process that takes over; gone as soon as it stops.
     sockets: Vec<(Use, OwnedFd)>,
     /// Writes the access log; it ends when the workers have.
     writer: Option<JoinHandle<()>>,
+    /// What is said when it has ended.
+    leaves: Leaves,
     /// Gives clients' connections to the next process; it ends when the workers have.
     giver: Option<JoinHandle<()>>,
     /// Takes those of the process before; it ends with that one.
@@ -221,6 +229,7 @@ pub(crate) fn prepare(config: Config, mut handed: Handed, phase: Phase) -> Resul
         phase: Arc::new(watch::channel(phase).0),
         sockets,
         writer: None,
+        leaves: Leaves::Stopped,
         giver: None,
         taker: None,
     };
@@ -529,7 +538,7 @@ impl Running {
             join(rest).await;
         }
         if let Some((stop, control)) = self.control.take() {
-            let _ = stop.send(());
+            let _ = stop.send(self.leaves);
             join(control).await;
         }
     }
@@ -578,9 +587,9 @@ impl Running {
         self.phase.send_replace(Phase::Serving);
     }
 
-    /// The sockets are another process's now: this one only stops accepting from them.
+    /// The sockets are another process's now: this one only stops accepting from them, and says so when it has ended.
     pub(crate) fn forget_sockets(&mut self) {
-        (self.sockets, self.socket) = (Vec::new(), None);
+        (self.sockets, self.socket, self.leaves) = (Vec::new(), None, Leaves::HandedOver);
         self.shared.ports.close();
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::StatusCode;
 use sc_core::records::{self, Proxy, key};
-use sc_store::{LeaseId, StoreError, Write};
+use sc_store::{Entry, LeaseId, StoreError, Write};
 
 use super::{Answer, Api, Call, body, files::empty};
 use crate::{problem, view};
@@ -42,7 +42,12 @@ impl Api {
 
     async fn register(&self, id: &str, record: Proxy) -> Result<(), StoreError> {
         let mut leases = self.leases.lock().await;
-        let there = self.world.mirror.snapshot().is_some_and(|s| s.entries.contains_key(&key::proxy(id)));
+        let entry = self.world.mirror.snapshot().and_then(|s| s.entries.get(&key::proxy(id)).cloned());
+        let there = entry.is_some();
+        let of_it = |entry: &Entry| records::read::<Proxy>("", &entry.value).is_ok_and(|now| now.boot == record.boot);
+        if record.ended && !entry.is_some_and(|entry| of_it(&entry)) {
+            return Ok(()); // another process has its id meanwhile, and lives
+        }
         if let Some(known) = leases.get(id).filter(|known| there && known.record == record) {
             match self.world.store.keep_alive(known.lease).await {
                 Ok(()) => return Ok(()),

@@ -155,6 +155,13 @@ async fn routes_are_streamed_and_proxies_register() {
     assert_eq!(server.raw(put()).await.0, 204, "renewed");
     let proxies = server.client().proxies().await.unwrap();
     assert_eq!(proxies.iter().map(|p| (p.id.as_str(), p.report_age_ms)).collect::<Vec<_>>(), [("edge-1", None)]);
+    // The last word of a process that has handed over counts for itself, not for another one of its id.
+    for (boot, left) in [("w", 1), ("x", 0)] {
+        let last = format!(r#"{{"v":1,"stats":"http://127.0.0.1:9","boot":"{boot}","ended":true}}"#);
+        let request = server.request("PUT", "/v1/proxies/edge-1").body(Bytes::from(last).into()).unwrap();
+        assert_eq!(server.raw(request).await.0, 204);
+        assert_eq!(server.client().proxies().await.unwrap().len(), left, "{boot}");
+    }
 }
 
 #[tokio::test]

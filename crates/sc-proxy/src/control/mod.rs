@@ -27,7 +27,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::state::{Published, SourceState, State};
-use self::{disk::Disk, register::Registrar};
+use self::{
+    disk::Disk,
+    register::{Leaves, Registrar},
+};
 use crate::{
     admin,
     live::Shared,
@@ -64,7 +67,8 @@ pub(crate) struct Parts {
     pub(crate) published: Published,
     pub(crate) phase: Arc<watch::Sender<Phase>>,
     pub(crate) settings: Settings,
-    pub(crate) stop: oneshot::Receiver<()>,
+    /// Tells to stop, and how; also when its other end is gone.
+    pub(crate) stop: oneshot::Receiver<Leaves>,
 }
 
 /// What the proxy goes by, for whoever asks.
@@ -127,7 +131,7 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
             relist: tokio::sync::Notify::new(),
             settings: parts.settings,
         });
-        let (saves, registered) = (watch::channel(()), watch::channel(false));
+        let (saves, registered) = (watch::channel(()), watch::channel(None));
         let cert_saves = watch::channel(());
         let (updates, incoming) = mpsc::channel(UPDATES);
         let mut tasks = vec![
@@ -149,8 +153,8 @@ pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
         tasks.extend(parts.cert_source.map(|seed| spawn_local(follow_certs(seed))));
         tasks.extend(parts.certs.map(|folder| spawn_local(folder.watch())));
         let registrar = parts.registrar.map(|r| spawn_local(r.run(parts.id, parts.record, registered.1)));
-        let _ = parts.stop.await;
-        registered.0.send_replace(true);
+        let leaves = parts.stop.await.unwrap_or(Leaves::Stopped);
+        registered.0.send_replace(Some(leaves));
         leave(registrar).await;
         tasks.iter().for_each(JoinHandle::abort);
         Ok(())

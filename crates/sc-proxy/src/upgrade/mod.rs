@@ -14,7 +14,9 @@
 //! Whatever fails before SERVING leaves the old process as it was. A connection in a socket's accept queue would be reset with
 //! the socket, therefore the sockets themselves are handed over, also when the new process has another number of threads. Both
 //! processes are registered while the old one drains, the new one by an id of its own: the manager stops a replica
-//! only when both have let go of it.
+//! only when both have let go of it. The old one reports on over the streams that are open to it and follows the routes; when
+//! it has ended, it says that nobody need wait for it (`ended` in its entry). A stream that breaks meanwhile cannot be opened
+//! anew, as the admin socket is the new one's: drains then wait for the old one's end, at most for their deadline.
 
 pub(crate) mod moves;
 pub mod service;

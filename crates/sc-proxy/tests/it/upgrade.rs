@@ -10,6 +10,9 @@ use std::{
 };
 
 use http_body_util::BodyExt;
+use sc_core::records::{self, Proxy as Record, key};
+use sc_proxy::{Config, Source, upgrade::start_or_take_over};
+use sc_store::{Memory, Store};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -116,6 +119,39 @@ async fn kept_connections_go_on_through_a_process_that_is_succeeded_itself() {
     assert_eq!(third.addr(), addr);
     assert_eq!((first.ended().await.0, second.ended().await.0), (Some(0), Some(0)));
     all_answer(&mut kept).await;
+}
+
+/// Nobody could report for it any more: drains would wait for it in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_handed_over_says_when_it_has_ended_and_who_was_stopped_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let socket = folder.path().join("upgrade.sock");
+    let config = |listen| {
+        let data = Some(folder.path().join("data"));
+        Config { data, threads: 1, listen: vec![listen], ..Config::new(Source::Store(store.clone())) }
+    };
+    let records = async || -> Vec<(String, Record)> {
+        let entries = store.load(key::PROXIES).await.unwrap().entries.into_iter();
+        entries.map(|(key, entry)| (key, records::read("", &entry.value).unwrap())).collect()
+    };
+    let (mut old, upgrades) = start_or_take_over(config(ANY), &socket).await.unwrap();
+    let (addr, old_key) = (old.listen[0], key::proxy(&old.id));
+    until("it is registered", async || records().await.len() == 1).await;
+    let (path, next) = (socket.clone(), config(addr));
+    let taking = tokio::spawn(async move { start_or_take_over(next, &path).await });
+    let successor = upgrades.next(&old).await;
+    successor.let_serve(&mut old).await.unwrap();
+    let (new, _) = taking.await.unwrap().unwrap();
+    let new_key = key::proxy(&new.id);
+    until("both are registered", async || records().await.iter().filter(|(_, record)| !record.ended).count() == 2)
+        .await;
+    old.stop().await;
+    let ended =
+        |all: Vec<(String, Record)>| all.into_iter().map(|(key, record)| (key, record.ended)).collect::<Vec<_>>();
+    assert_eq!(ended(records().await), [(old_key, true), (new_key.clone(), false)]);
+    new.stop().await;
+    assert!(records().await.iter().all(|(key, _)| *key != new_key), "it may come again: it only signs off");
 }
 
 /// Whether a process sends to this backend no more: its routes are without it, and all its threads go by them.
