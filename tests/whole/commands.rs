@@ -63,6 +63,15 @@ async fn limits_that_are_not_kept_are_said() {
     assert_eq!(cloud.app("web").await.warnings.len(), 2);
 }
 
+/// What an engine can never run is refused at once, instead of being tried for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_engine_cannot_run_is_refused() {
+    let cloud = Cloud::process(StateIn::Embedded).await;
+    let out = cloud.sc(&["run", "web", "--image", "nginx", "--detach"]).await.exits(1);
+    out.says(&["The app cannot run here", "cannot run the image nginx", "--bin", "nothing was changed"]);
+    cloud.sc(&["describe", "web"]).await.exits(4);
+}
+
 /// Logs of all replicas, also of one that is gone; exec with the program's own exit status; files in and out.
 async fn inside(cloud: Cloud) {
     cloud.run("web", &["--host", HOST, "--replicas", "2"]).await;

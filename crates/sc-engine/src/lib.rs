@@ -137,6 +137,14 @@ pub trait Engine: Send + Sync + 'static {
     /// What it is and where, for messages: `Docker 20.10.24 at unix:///var/run/docker.sock`.
     fn describe(&self) -> String;
 
+    /// Says whether this engine can ever run a spec, before anything is made of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`], with what to do instead.
+    fn check(&self, _spec: &AppSpec) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// What a spec asks for that this engine takes and does not keep, each in a sentence for people.
     fn warnings(&self, _spec: &AppSpec) -> Vec<String> {
         Vec::new()

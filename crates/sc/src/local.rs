@@ -64,7 +64,9 @@ pub(crate) fn find(files: &[LocalFile], base: &Path) -> anyhow::Result<Vec<Found
 fn unreadable(path: &Path, error: &io::Error) -> anyhow::Error {
     let path = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => exit::usage(format!("there is no file {path}")),
+        io::ErrorKind::NotFound => exit::usage(format!(
+            "there is no file {path}\n  → a path is that of this machine, relative to the app file or this folder"
+        )),
         _ => exit::failure(exit::ERROR, format!("{path} cannot be read: {error}")),
     }
 }

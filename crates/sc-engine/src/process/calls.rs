@@ -82,6 +82,10 @@ impl Engine for Process {
         format!("{NAME} in {}", self.0.config.data.display())
     }
 
+    fn check(&self, spec: &AppSpec) -> Result<(), EngineError> {
+        place::check(spec)
+    }
+
     fn warnings(&self, spec: &AppSpec) -> Vec<String> {
         place::warnings(spec)
     }

@@ -11,6 +11,7 @@ use sc_core::{
     records::{App, Rollout, Scale, UnixMs, Version, key},
     spec::ScaleSpec,
 };
+use sc_engine::EngineError;
 
 use super::{Draft, canary, claims, command, scale::check_scale};
 use crate::{outside, problem, world::World};
@@ -18,10 +19,11 @@ use crate::{outside, problem, world::World};
 /// Makes or changes an app.
 ///
 /// # Errors
-/// When the request is not valid, a route belongs to another app, or the store cannot do it.
+/// When the request is not valid, the engine can never run the app, a route belongs to another app, or the store cannot do it.
 pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accepted, Problem> {
     let cap = world.settings.max_replicas;
     check(request, cap)?;
+    world.engine.check(&request.spec).map_err(|error| refused(&error))?;
     reach(request).await?;
     let accepted = command(world, |desired, now| match desired.apps.get(id) {
         Some(app) => change(desired, id, app, request, cap, now),
@@ -40,6 +42,12 @@ fn check(request: &Deploy, cap: u32) -> Result<(), Problem> {
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let hint = "correct what is listed and try again; nothing was changed";
     Err(problem::hinted(422, "invalid", "The app is not valid", lines.join("\n"), hint))
+}
+
+/// What this engine can never run would only be tried for ever.
+fn refused(error: &EngineError) -> Problem {
+    let hint = "nothing was changed";
+    problem::hinted(422, "invalid", "The app cannot run here", error.to_string(), hint)
 }
 
 /// Refuses policies whose source cannot be read now: one that never worked would hold the count for ever.

@@ -11,7 +11,7 @@ use crate::{
 ///
 /// Starts a manager, a proxy and a store, runs the reference app as child processes, and sends it a load that rises and
 /// falls. Watch sc add and take away replicas, each with its reason. Meanwhile `sc ps`, `sc why web`, `sc logs web -f` work
-/// from another terminal. Nothing is left behind when it ends.
+/// from another terminal. Nothing but an empty lock file is left behind when it ends.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End by itself after so long [default: with Ctrl-C or q]
