@@ -150,9 +150,8 @@ fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: Peer<'_>
     if !peer.trusted {
         headers.insert(FOR, peer.text.clone());
         headers.insert(PROTO, proto);
-        match host {
-            Some(host) => _ = headers.insert(FORWARDED_HOST, host.clone()),
-            None => {}
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host.clone());
         }
         return;
     }

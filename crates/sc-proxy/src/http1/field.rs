@@ -67,7 +67,6 @@ pub(super) fn field(name: &[u8]) -> Field {
         (7, b't') if is(name, b"trailer") => Field::Trailer,
         (9, b'f') if is(name, b"forwarded") => Field::Forwarded,
         (5, b'p') if is(name, b"proxy") => Field::Lookalike,
-        (9, b'x') => which(name, b"x-real-ip", Field::ForwardedOther),
         (10, b'c') if is(name, b"connection") => Field::Connection,
         (10, b'k') => which(name, b"keep-alive", Field::HopByHop),
         (12, b'm') => which(name, b"max-forwards", Field::MaxForwards),
@@ -77,7 +76,9 @@ pub(super) fn field(name: &[u8]) -> Field {
         (17, b't') => which(name, b"transfer-encoding", Field::TransferEncoding),
         (18, b'p') => which(name, b"proxy-authenticate", Field::HopByHop),
         (19, b'p') => which(name, b"proxy-authorization", Field::HopByHop),
-        (12.., b'x') => forwarded(name),
+        // The third letter leaves few others.
+        (9, b'x') if name[2] | 0x20 == b'r' => which(name, b"x-real-ip", Field::ForwardedOther),
+        (12.., b'x') if name[2] | 0x20 == b'f' => forwarded(name),
         _ => Field::Other,
     }
 }
@@ -95,12 +96,14 @@ fn forwarded(name: &[u8]) -> Field {
 
 /// `field` if this is its name, a lookalike if it is that with `_` for `-`.
 fn which<const N: usize>(name: &[u8], want: &[u8; N], field: Field) -> Field {
+    if is(name, want) { field } else { lookalike(name, want) }
+}
+
+/// Apart from the rest, which is run for every field.
+#[cold]
+fn lookalike(name: &[u8], want: &[u8]) -> Field {
     let alike = |(byte, want): (&u8, &u8)| byte.eq_ignore_ascii_case(want) || (*byte == b'_' && *want == b'-');
-    match () {
-        () if is(name, want) => field,
-        () if name.len() == N && name.iter().zip(want).all(alike) => Field::Lookalike,
-        () => Field::Other,
-    }
+    if name.len() == want.len() && name.iter().zip(want).all(alike) { Field::Lookalike } else { Field::Other }
 }
 
 /// Whether a token (RFC 9110 section 5.6.2) is this one of small letters and hyphens, in any case. The length is known when it

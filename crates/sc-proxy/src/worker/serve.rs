@@ -1,4 +1,5 @@
-//! One request: whose it is, what goes on of its head, what comes back.
+//! One request that hyper has read: whose it is, what goes on of its head, what comes back. Interim answers (1xx) do not: hyper's
+//! server sends none but the 100 that it answers `Expect` with.
 
 use std::{
     convert::Infallible,
