@@ -8,7 +8,7 @@ use hyper::header::HeaderName;
 
 use super::{
     Framing, Request, Response,
-    field::{Field, field, is_named},
+    field::{Field, Named, field},
 };
 
 /// Whom a request came from.
@@ -29,6 +29,7 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
     let first = [request.method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"];
     lines.first(&first, out);
     let (mut proto, mut forwarded_host) = (false, false);
+    let named = Named::of(request.names, request.fields);
     for header in request.fields {
         let (name, trusted) = (header.name.as_bytes(), from.trusted);
         let stays = match field(name) {
@@ -49,9 +50,9 @@ pub fn forward_request(request: &Request<'_, '_>, target: &str, from: From<'_>, 
             }
             Field::Forwarded | Field::ForwardedFor | Field::ForwardedOther => trusted,
             Field::Connection | Field::Upgrade | Field::Expect | Field::Te => false,
-            Field::HopByHop | Field::TransferEncoding => false,
+            Field::HopByHop | Field::TransferEncoding | Field::Lookalike => false,
         };
-        if stays && !(request.names && is_named(name, request.fields)) {
+        if stays && !named.as_ref().is_some_and(|named| named.takes(name)) {
             lines.field(header, out);
         }
     }
@@ -97,6 +98,7 @@ pub fn forward_response(response: &Response<'_, '_>, date: &[u8], close: bool, o
     lines.first(&[b"HTTP/1.1 ", &code, b" ", response.reason.as_bytes(), b"\r\n"], out);
     let mut length =
         matches!(response.body, Framing::Length(_) | Framing::None) && response.status >= 200 && response.status != 204;
+    let named = Named::of(response.names, response.fields);
     for header in response.fields {
         let name = header.name.as_bytes();
         let stays = match field(name) {
@@ -104,7 +106,7 @@ pub fn forward_response(response: &Response<'_, '_>, date: &[u8], close: bool, o
             Field::Connection | Field::Upgrade | Field::Te | Field::HopByHop | Field::TransferEncoding => false,
             _ => true,
         };
-        if stays && !(response.names && is_named(name, response.fields)) {
+        if stays && !named.as_ref().is_some_and(|named| named.takes(name)) {
             lines.field(header, out);
         }
     }
@@ -244,6 +246,15 @@ mod tests {
             "X-Forwarded-Port",
             "X-Forwarded-Server",
             "X-Real-IP",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-",
+            "X_Forwarded_For",
+            "X-Forwarded_Host",
+            "X_Real_IP",
+            "Content_Length",
+            "X_Mine",
+            "Proxy",
+            "HTTP2-Settings",
             "Proxy-Authenticate",
             "Trailer",
             "Date",
@@ -258,6 +269,7 @@ mod tests {
             "keep-alive",
             "Via, cookie",
             "content-length, Date",
+            "x-forwarded-ssl, x_mine, proxy",
         ]);
         prop::collection::vec((name.prop_map(str::to_owned), value.prop_map(str::to_owned)), 0..10)
     }

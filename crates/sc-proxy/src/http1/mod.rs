@@ -13,6 +13,7 @@ mod response;
 
 pub use body::{Body, Encoding, Framing, Step};
 pub use chunked::{Chunked, Piece};
+pub use field::{Connection, is_barred, length};
 pub use forward::{From, add_field, forward_request, forward_response};
 pub use guard::Guard;
 pub use request::{FIELDS, Fields, Request, Verdict, fields, judge};

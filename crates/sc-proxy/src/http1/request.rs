@@ -62,8 +62,8 @@ pub struct Request<'h, 'b> {
     pub takes_trailers: bool,
     /// It announces trailers of its own.
     pub has_trailers: bool,
-    /// `Connection` names fields.
-    pub(super) names: bool,
+    /// How many times `Connection` names fields.
+    pub(super) names: usize,
 }
 
 impl Request<'_, '_> {
@@ -98,12 +98,15 @@ pub fn judge<'h, 'b>(bytes: &'b [u8], most: usize, fields: &'h mut Fields<'b>) -
     if has_bare_line_feed(&bytes[..len]) {
         return Verdict::Bad;
     }
-    if method == "CONNECT" {
+    if matches!(method, "CONNECT" | "TRACE") {
         return Verdict::Odd;
     }
     let Some((path_len, is_normal)) = path(target.as_bytes()) else { return Verdict::Odd };
     let mut seen = Seen::default();
-    if !headers.iter().all(|header| seen.field(header)) || (seen.counts_hops && matches!(method, "TRACE" | "OPTIONS")) {
+    if !headers.iter().all(|header| seen.field(header)) || (seen.counts_hops && method == "OPTIONS") {
+        return Verdict::Odd;
+    }
+    if seen.connection.is_crowded() {
         return Verdict::Odd;
     }
     let (Some(host), Some(body)) = (seen.host, seen.framing()) else { return Verdict::Odd };
@@ -267,6 +270,8 @@ mod tests {
             "GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
             "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+            "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: a,a,a,a,a,a,a,a,a\r\nconnection: a,a,a,a,a,a,a,a\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "GET /#a HTTP/1.1\r\nHost: x\r\n\r\n",
             "GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n",

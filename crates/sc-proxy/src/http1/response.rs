@@ -34,7 +34,7 @@ pub struct Response<'h, 'b> {
     /// Its connection can serve another request once the body has come.
     pub keeps: bool,
     pub(super) has_date: bool,
-    pub(super) names: bool,
+    pub(super) names: usize,
 }
 
 /// Reads the head at the start of `bytes`; `to_head`: it answers a HEAD.
@@ -54,6 +54,13 @@ pub fn answer<'h, 'b>(bytes: &'b [u8], to_head: bool, fields: &'h mut Fields<'b>
     };
     let mut seen = Seen::default();
     headers.iter().try_for_each(|header| seen.field(header))?;
+    // Whoever writes chunks in HTTP/1.0 does not know what they are (RFC 9112 section 6.1).
+    if seen.coded && version == 0 {
+        return Err(Bad("Transfer-Encoding in HTTP/1.0"));
+    }
+    if seen.connection.is_crowded() {
+        return Err(Bad("Connection"));
+    }
     let (body, exact) = seen.framing(status, to_head)?;
     Ok(Answer::Head(Response {
         status,
@@ -139,6 +146,9 @@ mod tests {
             ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", "bad"),
             ("HTTP/1.1 200 OK\r\ncontent-length: -3\r\n\r\n", "bad"),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "bad"),
+            ("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "bad"),
+            ("HTTP/1.0 304 OK\r\ntransfer-encoding: chunked\r\n\r\n", "bad"),
+            ("HTTP/1.1 200 OK\r\nconnection: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q\r\n\r\n", "bad"),
             ("HTTP/1.1 099 OK\r\n\r\n", "bad"),
             ("SSH-2.0-x\r\n", "bad"),
         ] {

@@ -26,7 +26,8 @@ fn any(authority: &str) -> Option<Cow<'_, str>> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => host.bytes().all(valid) && !host.starts_with('.') && !host.contains(".."),
     };
-    if !fine {
+    // No authority of `http` or `https` is without a host (RFC 9110 section 4.2.1).
+    if !fine || host.is_empty() {
         return None;
     }
     let upper = host.bytes().any(|b| b.is_ascii_uppercase());
@@ -48,8 +49,7 @@ fn plain(authority: &str) -> Option<&str> {
             _ => return None,
         };
     }
-    let port = bytes.get(end + 1..).unwrap_or_default();
-    let fine = !after_dot && bytes.len() <= HOST_MAX && port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    let fine = !after_dot && bytes.len() <= HOST_MAX && is_port(bytes.get(end + 1..).unwrap_or_default());
     fine.then(|| &authority[..end])
 }
 
@@ -60,7 +60,12 @@ fn without_port(authority: &str) -> Option<&str> {
     };
     let (host, port) = authority.split_at(bracket + colon);
     let port = &port[1..];
-    (port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit())).then_some(host)
+    is_port(port.as_bytes()).then_some(host)
+}
+
+/// A port, or none after the colon (RFC 3986 section 3.2.3). Of five digits the same order is that of their numbers.
+fn is_port(digits: &[u8]) -> bool {
+    digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && (digits.len() < 5 || digits <= &b"65535"[..])
 }
 
 /// Checks a route's host: a name, or `*.` and a name.
@@ -70,10 +75,10 @@ fn without_port(authority: &str) -> Option<&str> {
 pub fn host_pattern(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("*.").unwrap_or(text);
     let why = match normal_host(name) {
+        _ if name.is_empty() => "it is empty; leave `host` out for any host",
         _ if name.contains('*') => "a wildcard stands for the first labels only, like *.example.com",
         _ if name.contains(':') && !name.starts_with('[') => "a route's host has no port",
         None => "only letters, digits, '-', '_' and '.' are allowed",
-        Some(host) if host.is_empty() => "it is empty; leave `host` out for any host",
         Some(host) => return Ok(if text.len() == name.len() { host.into() } else { format!("*.{host}") }),
     };
     Err(format!("{text:?} is no valid host: {why}"))
@@ -88,8 +93,21 @@ mod tests {
         for (text, want) in [("a.test", Some("a.test")), ("10.0.0.1:80", Some("10.0.0.1")), ("a:", Some("a"))] {
             assert_eq!(plain(text), want);
         }
-        for text in ["", ".", "a.", ".a", "a..b", "A", "a:b", "a:123456", ":80", "[::1]", "a b", "a:1:2"] {
+        for text in
+            ["a:65536", "a:99999", "", ".", "a.", ".a", "a..b", "A", "a:b", "a:123456", ":80", "[::1]", "a b", "a:1:2"]
+        {
             assert_eq!(plain(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_not_empty_and_a_port_is_one() {
+        for (text, host) in [("a:", "a"), ("a:0", "a"), ("A:65535", "a"), ("[::1]:00080", "[::1]")] {
+            assert_eq!(normal_host(text).as_deref(), Some(host), "{text}");
+        }
+        for text in ["", ".", ":80", ".:80", "a:65536", "a:99999", "A:70000", "[::1]:65536", "a:123456", "a:+1", "a:-1"]
+        {
+            assert_eq!(normal_host(text), None, "{text}");
         }
     }
 

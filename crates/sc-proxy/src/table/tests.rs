@@ -16,7 +16,9 @@ fn app(name: &str, routes: &[(&str, &str)]) -> AppRoutes {
 
 fn find(apps: &[AppRoutes], host: &str, path: &str) -> Option<String> {
     let (table, _) = RouteTable::new(apps);
-    let found = table.find(&normal_host(host)?, &normal_path(path))?;
+    // Without a host, as HTTP/1.0 may be.
+    let host = if host.is_empty() { host.into() } else { normal_host(host)? };
+    let found = table.find(&host, &normal_path(path))?;
     Some(apps[found.app].app.to_string())
 }
 

@@ -49,10 +49,13 @@ pub(super) enum Refusal {
     Expectation,
     /// An OPTIONS that may go no further.
     LastOptions,
-    /// A TRACE that may go no further.
-    LastTrace,
+    /// TRACE shows whoever can make a browser send one what it sends along (RFC 9110 section 9.3.8): it is not served, as nginx
+    /// does not.
+    Trace,
     /// The request's head could be read in two ways.
     BadHead,
+    /// An extended CONNECT for another protocol than WebSocket (RFC 9220 section 3).
+    UnknownProtocol,
     /// The app's replicas speak HTTP/2, where nothing is tunnelled to them.
     NoTunnel,
     /// The request's target is longer than is taken.
@@ -79,7 +82,7 @@ impl Refusal {
                 (StatusCode::EXPECTATION_FAILED, "expectation", "Nothing but 100-continue can be expected here.")
             }
             Self::LastOptions => (StatusCode::OK, "max-forwards", "The request may go no further."),
-            Self::LastTrace => (StatusCode::METHOD_NOT_ALLOWED, "max-forwards", "TRACE is not answered here."),
+            Self::Trace => (StatusCode::METHOD_NOT_ALLOWED, "trace", "TRACE is not served here."),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No app is routed at this host and path."),
             Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "The app is stopped."),
             Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", "Too many requests wait for the app."),
@@ -90,6 +93,9 @@ impl Refusal {
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
             Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
+            Self::UnknownProtocol => {
+                (StatusCode::NOT_IMPLEMENTED, "unknown-protocol", "No protocol but websocket is served on a stream.")
+            }
             Self::NoTunnel => {
                 (StatusCode::NOT_IMPLEMENTED, "no-tunnel", "The app speaks HTTP/2: no other protocol reaches it.")
             }

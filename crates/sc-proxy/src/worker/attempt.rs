@@ -35,7 +35,7 @@ use super::{
     upstream::{ConnectError, Sender, shake_hands},
 };
 use crate::{
-    headers::is_idempotent,
+    headers::{ensure_host, is_idempotent},
     live::{App, AppSlot, Ask, Choice, Hop, Ticket},
     sticky::Stay,
 };
@@ -166,6 +166,7 @@ impl<'a> Attempts<'a> {
             self.count_sending();
             let sent = self.read_clock();
             let answer = {
+                ensure_host(request.headers_mut(), exchange.upstream.backend.addr);
                 let answer = pin!(sender.try_send(request));
                 self.client.phase.wait(limits.response, answer).await
             };

@@ -6,6 +6,7 @@
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -16,7 +17,7 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Frame, SizeHint},
     ext::ReasonPhrase,
-    header::{CONTENT_LENGTH, HeaderName, HeaderValue, UPGRADE},
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -59,7 +60,8 @@ pub(super) async fn send<B>(
     mut socket: TcpStream,
 ) -> Result<Response<Arrival>, Failure> {
     let mut head = worker.buffers.text();
-    write_head(request, &mut head);
+    let host = if request.headers().contains_key(HOST) { None } else { socket.peer_addr().ok() };
+    write_head(request, host, &mut head);
     let mut at = 0;
     while at < head.len() {
         let written = poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, &head[at..])).await;
@@ -95,11 +97,14 @@ pub(super) async fn send<B>(
     }
 }
 
-/// Writes the head of a request that is fit to go on.
-fn write_head<B>(request: &Request<B>, out: &mut Vec<u8>) {
+/// Writes the head of a request that is fit to go on. `host`: where it goes, if it has no `Host` ([`crate::headers::ensure_host`]).
+fn write_head<B>(request: &Request<B>, host: Option<SocketAddr>, out: &mut Vec<u8>) {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     put(&[request.method().as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    if let Some(host) = host {
+        put(&[b"host: ", host.to_string().as_bytes(), b"\r\n"]);
+    }
     for (name, value) in request.headers() {
         put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
@@ -244,7 +249,7 @@ mod tests {
 
     fn written(request: &Request<()>) -> String {
         let mut out = Vec::new();
-        write_head(request, &mut out);
+        write_head(request, None, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -253,6 +258,13 @@ mod tests {
         let request = Request::get("/a?b").header("host", "web").header("x", "1").header("x", "2").body(()).unwrap();
         assert_eq!(written(&request), "GET /a?b HTTP/1.1\r\nhost: web\r\nx: 1\r\nx: 2\r\n\r\n");
         assert_eq!(written(&Request::options("*").body(()).unwrap()), "OPTIONS * HTTP/1.1\r\n\r\n");
+    }
+
+    #[test]
+    fn a_head_without_a_host_says_where_it_goes() {
+        let mut out = Vec::new();
+        write_head(&Request::get("/").body(()).unwrap(), Some("[::1]:80".parse().unwrap()), &mut out);
+        assert_eq!(out, b"GET / HTTP/1.1\r\nhost: [::1]:80\r\n\r\n");
     }
 
     #[test]

@@ -4,6 +4,12 @@
 //! What floods could hold is bounded: streams at once, the size of a head (HPACK and CONTINUATION included), streams reset by
 //! the client before we took them (rapid reset) and by us for its errors (MadeYouReset), buffers and windows. A client that
 //! takes nothing of an answer for as long as a connection may be idle loses that stream, and its backend is free again.
+//!
+//! Not bounded is how often a client asks for what h2 answers by itself, PING and SETTINGS: at most one of each is kept, and none is
+//! answered while the client reads no answers, so that nothing grows; but a client that does read them is answered at the
+//! speed of its connection, on its thread's time. h2 has no hook that would tell of them. Heads are judged by [`super::judge`],
+//! and interim answers (103) of backends are not passed on: hyper's server has no way to send them, though its client can tell of
+//! them (`hyper::ext::on_informational`).
 
 use std::{
     cell::{Cell, RefCell},

@@ -16,6 +16,7 @@ mod fast;
 mod grpc;
 mod h2;
 mod handover;
+mod judge;
 mod log;
 mod multiplex;
 mod outgoing;

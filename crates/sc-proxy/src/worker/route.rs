@@ -2,15 +2,10 @@
 
 use std::{borrow::Cow, rc::Rc, sync::Arc};
 
-use hyper::{
-    Method, Request, StatusCode, Uri, Version,
-    body::Incoming,
-    header::{HOST, HeaderValue},
-    http::uri::PathAndQuery,
-};
+use hyper::{Request, StatusCode, Uri, body::Incoming, header::HeaderValue, http::uri::PathAndQuery};
 use sc_core::spec::Bounds;
 
-use super::{LocalApp, Worker, answer::Refusal};
+use super::{LocalApp, Worker, answer::Refusal, judge::judge};
 use crate::{
     compress::Compressor,
     headers,
@@ -42,28 +37,14 @@ pub(super) struct Routed {
 
 /// Finds the app of a request, and what is to be done with it.
 pub(super) fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<Routed, Refusal> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > worker.limits.uri_bytes {
-        return Err(Refusal::LongTarget);
-    }
-    // On HTTP/1.1 they were counted before.
-    if request.headers().len() > worker.limits.head_fields {
-        return Err(Refusal::ManyFields);
-    }
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::Connect);
-    }
-    if !headers::can_be_met(request.headers()) {
-        return Err(Refusal::Expectation);
-    }
-    let host = authority(request)?;
+    let host = judge(request, &worker.limits)?;
     let name = match &host {
         None => Cow::Borrowed(""),
         Some(host) => host.to_str().ok().and_then(normal_host).ok_or(Refusal::BadHost)?,
     };
     let method = request.method().clone();
     if !headers::may_go_on(&method, request.headers_mut()) {
-        return Err(if method == Method::TRACE { Refusal::LastTrace } else { Refusal::LastOptions });
+        return Err(Refusal::LastOptions);
     }
     let uri = request.uri();
     let path = normal_path(uri.path());
@@ -91,24 +72,6 @@ pub(super) fn route(worker: &Worker, request: &mut Request<Incoming>) -> Result<
 fn location(to: &Redirect, host: &str, path: &str, query: Option<&str>) -> Option<(StatusCode, HeaderValue)> {
     let location = to.location(host, &strip_prefix(path, to.strip), query);
     Some((StatusCode::from_u16(to.status).ok()?, HeaderValue::try_from(location).ok()?))
-}
-
-/// Whom a request is for: the authority of its target, else its one `Host` field (RFC 9112 section 3.2).
-fn authority(request: &Request<Incoming>) -> Result<Option<HeaderValue>, Refusal> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
-        return Err(Refusal::BadHost);
-    }
-    let uri = request.uri();
-    match uri.authority() {
-        // hyper takes `GET x` for an authority.
-        Some(_) if !matches!(uri.scheme_str(), Some("http" | "https")) => Err(Refusal::BadHead),
-        Some(authority) if authority.as_str().contains('@') => Err(Refusal::BadHost),
-        None if uri.path() == "*" && request.method() != Method::OPTIONS => Err(Refusal::BadHead),
-        Some(authority) => HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| Refusal::BadHost),
-        None => Ok(host.cloned()),
-    }
 }
 
 fn origin(path: &str, query: Option<&str>) -> Uri {

@@ -1,4 +1,5 @@
-//! One request: whose it is, what goes on of its head, what comes back.
+//! One request that hyper has read: whose it is, what goes on of its head, what comes back. Interim answers (1xx) do not: hyper's
+//! server sends none but the 100 that it answers `Expect` with.
 
 use std::{
     convert::Infallible,
@@ -66,9 +67,9 @@ pub(super) async fn serve(
         return Ok(response);
     }
     let tunnels = tunnel::unfold(&mut request, || worker.roll());
-    let mut response = match route(&worker, &mut request) {
+    let routed = tunnels.and_then(|tunnels| Ok(Routed { tunnels, ..route(&worker, &mut request)? }));
+    let mut response = match routed {
         Ok(mut routed) => {
-            routed.tunnels = tunnels;
             if is_grpc {
                 let asked = grpc::timeout_ms(request.headers());
                 routed.bounds.total_ms = [asked, routed.bounds.total_ms].into_iter().flatten().min();
@@ -181,7 +182,7 @@ async fn relay(
     let id = rules
         .as_ref()
         .and_then(|rules| rules.on_request(request.headers_mut(), host.as_ref(), peer, given, || worker.roll()));
-    let upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
+    let upgrade = upgrade.map(|asked| (asked, hyper::upgrade::on(&mut request)));
     if let Some(target) = target {
         *request.uri_mut() = target;
     }
@@ -198,7 +199,7 @@ async fn relay(
     note_story(line, story);
     let (response, exchange) = answer?;
     let cookie = sticky.and_then(|sticky| sticky.cookie(attempts.moved_to(&exchange)?, secure));
-    let upgrade = upgrade.map(|upgrade| (upgrade, line));
+    let upgrade = upgrade.map(|(asked, upgrade)| (asked, upgrade, line));
     let mut response = respond(worker, client, (&app, bounds, tunnels), response, exchange, upgrade)?;
     if let (Some(compress), Some(wanted)) = (compress, wanted) {
         squeeze(worker, &compress, &wanted, &mut response);
@@ -234,9 +235,11 @@ fn respond(
     (app, bounds, tunnels): (&LocalApp, Bounds, bool),
     mut response: Response<FromBackend>,
     exchange: super::exchange::Exchange,
-    upgrade: Option<(OnUpgrade, &mut Logged)>,
+    upgrade: Option<(HeaderValue, OnUpgrade, &mut Logged)>,
 ) -> Result<Response<ToClient>, Refusal> {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    // Nothing but what was asked for.
+    let upgrade = upgrade.filter(|(asked, ..)| headers::agrees(asked, response.headers()));
     headers::forward_response(response.headers_mut(), switching);
     *response.version_mut() = Version::HTTP_11;
     let idle = worker.limits.idle_timeout;
@@ -247,7 +250,7 @@ fn respond(
         }
         return Ok(response.map(|body| ToClient::relay(body, exchange, &client.phase, idle)));
     }
-    let Some((upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
+    let Some((_, upgrade, line)) = upgrade else { return Err(Refusal::Broken) };
     client.phase.upgraded();
     let both = (upgrade, hyper::upgrade::on(&mut response));
     let drain =

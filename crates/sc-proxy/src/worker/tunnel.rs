@@ -1,5 +1,5 @@
-//! WebSocket, or another protocol, on one stream of a client's HTTP/2 connection (RFC 8441): the client's extended CONNECT becomes
-//! an `Upgrade` of HTTP/1.1 towards the backend, and the backend's 101 a 200.
+//! WebSocket on one stream of a client's HTTP/2 connection (RFC 8441): the client's extended CONNECT becomes an `Upgrade` of HTTP/1.1
+//! towards the backend, and the backend's 101 a 200. No other protocol has a way from one to the other that is written down.
 
 use hyper::{
     HeaderMap, Method, Request,
@@ -7,26 +7,28 @@ use hyper::{
     header::{CONNECTION, HeaderName, HeaderValue, UPGRADE},
 };
 
+use super::answer::Refusal;
+
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// Makes of an extended CONNECT what HTTP/1.1 has for it. False: it is none. `roll`: random bits.
-pub(super) fn unfold<B>(request: &mut Request<B>, roll: impl Fn() -> u32) -> bool {
+pub(super) fn unfold<B>(request: &mut Request<B>, roll: impl Fn() -> u32) -> Result<bool, Refusal> {
     if request.method() != Method::CONNECT {
-        return false;
+        return Ok(false);
     }
-    let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return false };
-    let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) else { return false };
+    let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return Ok(false) };
+    if !protocol.as_str().eq_ignore_ascii_case("websocket") {
+        return Err(Refusal::UnknownProtocol);
+    }
     *request.method_mut() = Method::GET;
     let headers = request.headers_mut();
-    if protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
-        && let Ok(key) = HeaderValue::from_str(&nonce(roll))
-    {
+    if let Ok(key) = HeaderValue::from_str(&nonce(roll)) {
         headers.insert(KEY, key); // HTTP/2 has none (RFC 8441 section 5)
     }
-    headers.insert(UPGRADE, protocol);
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    true
+    Ok(true)
 }
 
 /// Takes off a 101 what belongs to HTTP/1.1.
@@ -54,16 +56,20 @@ mod tests {
     fn an_extended_connect_becomes_an_upgrade_and_no_other_does() {
         let protocol = Protocol::from_static("websocket");
         let mut request = Request::connect("https://a.test/chat").extension(protocol).body(()).unwrap();
-        assert!(unfold(&mut request, || 0xffff_ffff));
+        assert_eq!(unfold(&mut request, || 0xffff_ffff), Ok(true));
         assert_eq!(
             (request.method(), &request.headers()[UPGRADE]),
             (&Method::GET, &HeaderValue::from_static("websocket"))
         );
         assert_eq!(request.headers()[KEY], "/////////////////////w==");
         let mut plain = Request::connect("a.test:443").body(()).unwrap();
-        assert!(!unfold(&mut plain, || 0) && plain.method() == Method::CONNECT);
+        assert!(unfold(&mut plain, || 0) == Ok(false) && plain.method() == Method::CONNECT);
         let mut get = Request::get("/").extension(Protocol::from_static("websocket")).body(()).unwrap();
-        assert!(!unfold(&mut get, || 0) && get.headers().is_empty());
+        assert!(unfold(&mut get, || 0) == Ok(false) && get.headers().is_empty());
+        for other in ["h2c", "HTTP/2.0", "connect-udp", "websocket, h2c", ""] {
+            let mut request = Request::connect("https://a.test/").extension(Protocol::from(other)).body(()).unwrap();
+            assert_eq!(unfold(&mut request, || 0), Err(Refusal::UnknownProtocol), "{other}");
+        }
     }
 
     #[test]

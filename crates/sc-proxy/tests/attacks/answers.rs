@@ -14,6 +14,11 @@ const BROKEN: &[(&str, &str)] = &[
     ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\nok"),
     ("a signed length", "HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\nok"),
     ("a bad chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n"),
+    ("chunks in HTTP/1.0", "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n"),
+    (
+        "chunks in HTTP/1.0 kept alive",
+        "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n",
+    ),
     ("a space before the colon", "HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nok"),
     ("NUL in a value", "HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 2\r\n\r\nok"),
     (
@@ -32,6 +37,32 @@ async fn a_broken_answer_is_not_passed_on_as_a_good_one() {
             let cut = got.is_empty() || got.contains("chunked") && !got.ends_with("0\r\n\r\n");
             assert!(got.starts_with("HTTP/1.1 502") || cut, "{http1:?}: {name}: {got}");
             assert!(!got.contains("secret"), "{http1:?}: {name}: {got}");
+        }
+    }
+}
+
+/// The same to a request with a body, which other code may send; nothing of its connection is used again.
+#[tokio::test]
+async fn chunks_in_http_1_0_are_faulty_whatever_was_asked() {
+    let answer =
+        "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n";
+    let asks = [
+        "POST /fine HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab",
+        "POST /fine HTTP/1.0\r\nhost: a\r\ncontent-length: 2\r\n\r\nab",
+        "HEAD /fine HTTP/1.1\r\nhost: a\r\n\r\n",
+    ];
+    for http1 in PATHS {
+        let bench = Bench::start(http1, answer).await;
+        for (n, ask) in asks.iter().enumerate() {
+            let outcome = bench.attack(ask.as_bytes()).await;
+            assert!(outcome.status() == "502" && !outcome.answer.contains("secret"), "{http1:?}: {ask:?}: {outcome:?}");
+            let used = bench
+                .backend
+                .connections()
+                .into_iter()
+                .map(|c| c.bytes)
+                .filter(|b| b.windows(6).filter(|w| w == b" HTTP/").count() > 1);
+            assert_eq!(used.count(), 0, "{http1:?}: {n}: a connection was used again");
         }
     }
 }

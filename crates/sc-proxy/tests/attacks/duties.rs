@@ -24,10 +24,31 @@ async fn fields_of_the_connection_stay_with_it() {
             ("te: gzip", "te"),
             ("upgrade: h2c", "upgrade"),
             ("connection: http2-settings\r\nhttp2-settings: x", "http2-settings"),
+            ("http2-settings: x", "http2-settings"),
+            ("connection: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o\r\nconnection: x-mine\r\nx-mine: 1", "x-mine"),
         ] {
             let seen = seen(&bench, fields).await;
             assert_eq!(seen.values(gone), Vec::<&str>::new(), "{http1:?}: {fields:?} gave {}", seen.head);
         }
+    }
+}
+
+/// Every field would be looked for among the many that it names: seconds of a thread for a head of a few kilobytes.
+#[tokio::test]
+async fn a_connection_field_that_names_very_many_is_refused() {
+    let fields = "b:\r\n".repeat(97);
+    for http1 in PATHS {
+        let bench = Bench::start(http1, GOOD).await;
+        for names in ["a,".repeat(7_700), "a,".repeat(17), (0..100).map(|n| format!("x-{n} ,")).collect()] {
+            let bytes = format!("GET /x HTTP/1.1\r\nhost: a\r\n{fields}Connection: {names}\r\n\r\n");
+            bench.refuses(&format!("{http1:?}"), bytes.as_bytes(), &["400"]).await;
+        }
+        let empty =
+            format!("GET /fine HTTP/1.1\r\nhost: a\r\nconnection: {} x-mine\r\nx-mine: 1\r\n\r\n", ",".repeat(20_000));
+        assert_eq!(
+            bench.passes("empty items name nothing", empty.as_bytes()).await.values("x-mine"),
+            Vec::<&str>::new()
+        );
     }
 }
 
@@ -90,6 +111,67 @@ async fn nobody_speaks_for_another_unless_trusted() {
     }
 }
 
+/// Some turn names into variables, and there one of these becomes what only we may say; and others have names of their own for it.
+#[tokio::test]
+async fn no_spelling_of_a_field_speaks_for_another() {
+    let untrusted = [
+        "X-Forwarded-Ssl: evil",
+        "X-Forwarded-Scheme: evil",
+        "X-Forwarded-Protocol: evil",
+        "X-Forwarded-By: evil",
+        "X-Forwarded-Client-Cert: evil",
+        "x-forwarded-user: evil",
+        "X-Forwarded-: evil",
+    ];
+    let anybody = [
+        "X_Forwarded_For: evil",
+        "X-Forwarded_For: evil",
+        "x_forwarded-proto: evil",
+        "X_Forwarded_Ssl: evil",
+        "X_Real_IP: evil",
+        "X-Real_IP: evil",
+        "Content_Length: evil",
+        "Transfer_Encoding: evil",
+        "Proxy: evil",
+        "pROXY: evil",
+        "Proxy_Authorization: evil",
+    ];
+    for http1 in PATHS {
+        let trust = |config: &mut sc_proxy::Config| config.trust = vec!["127.0.0.1".parse().unwrap()];
+        let (bench, trusting) = (Bench::start(http1, GOOD).await, Bench::start_with(http1, GOOD, &[], trust).await);
+        for field in untrusted {
+            let seen = seen(&bench, field).await;
+            assert!(!seen.head.contains("evil"), "{http1:?}: {field} in {}", seen.head);
+            assert!(self::seen(&trusting, field).await.head.contains("evil"), "{http1:?}: {field}");
+        }
+        for field in anybody {
+            for bench in [&bench, &trusting] {
+                let seen = seen(bench, field).await;
+                assert!(!seen.head.contains("evil"), "{http1:?}: {field} in {}", seen.head);
+            }
+        }
+        for field in ["X_Mine: 1", "Content_Type: 1", "X-Forwarder: 1", "Proxy-Status: 1", "x-real-ips: 1"] {
+            let (name, _) = field.split_once(':').unwrap();
+            assert_eq!(seen(&bench, field).await.values(name), ["1"], "{http1:?}: {field} is nobody else's");
+        }
+    }
+}
+
+/// A request of HTTP/1.0 need not say whom it is for; one of HTTP/1.1 must (RFC 9112 section 3.2).
+#[tokio::test]
+async fn a_backend_gets_a_host_whatever_came() {
+    for http1 in PATHS {
+        let bench = Bench::start(http1, GOOD).await;
+        for bytes in ["GET /fine HTTP/1.0\r\n\r\n", "POST /fine HTTP/1.0\r\ncontent-length: 3\r\n\r\nabc"] {
+            let answer = exchange(bench.addr, bytes.as_bytes()).await;
+            assert!(answer.contains(" 200 OK\r\n"), "{http1:?}: {answer}");
+            let seen = bench.backend.requests().pop().unwrap();
+            assert!(seen.head.contains(" /fine HTTP/1.1\r\n"), "{http1:?}: {}", seen.head);
+            assert_eq!(seen.values("host"), [bench.backend.addr.to_string()], "{http1:?}: {}", seen.head);
+        }
+    }
+}
+
 /// With an absolute target the Host field is not looked at (RFC 9112 section 3.2.2) and goes on as the target says.
 #[tokio::test]
 async fn an_absolute_target_decides() {
@@ -124,26 +206,90 @@ async fn via_is_added_to_and_expectations_are_met_here() {
     }
 }
 
-/// TRACE and OPTIONS count down where Max-Forwards is given, and are answered here at zero (RFC 9110 section 7.6.2).
+/// An answer to TRACE would show scripts the cookies that they may not see (RFC 9110 section 9.3.8).
+#[tokio::test]
+async fn trace_goes_nowhere() {
+    for http1 in PATHS {
+        let bench = Bench::start(http1, GOOD).await;
+        for fields in ["cookie: a=b", "max-forwards: 3", "max-forwards: 0", "authorization: basic x"] {
+            let bytes = format!("TRACE /fine HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n\r\n");
+            bench.refuses(&format!("{http1:?}: {fields}"), bytes.as_bytes(), &["405"]).await;
+        }
+    }
+}
+
+/// OPTIONS counts down where Max-Forwards is given, and are answered here at zero (RFC 9110 section 7.6.2).
 #[tokio::test]
 async fn max_forwards_is_counted_down() {
     for http1 in PATHS {
         let bench = Bench::start(http1, GOOD).await;
-        for method in ["TRACE", "OPTIONS"] {
-            let bytes = format!("{method} /fine HTTP/1.1\r\nhost: a\r\nmax-forwards: 3\r\n\r\n");
-            assert_eq!(
-                bench.passes(method, bytes.as_bytes()).await.values("max-forwards"),
-                ["2"],
-                "{http1:?}: {method}"
-            );
-            let before = bench.backend.requests().len();
-            let last = format!("{method} /fine HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\nconnection: close\r\n\r\n");
-            let answer = exchange(bench.addr, last.as_bytes()).await;
-            let want = if method == "TRACE" { "HTTP/1.1 405" } else { "HTTP/1.1 200" };
-            assert!(answer.starts_with(want), "{http1:?}: {method}: {answer}");
-            assert_eq!(bench.backend.requests().len(), before, "{http1:?}: {method}");
-        }
+        let bytes = b"OPTIONS /fine HTTP/1.1\r\nhost: a\r\nmax-forwards: 3\r\n\r\n";
+        assert_eq!(bench.passes("OPTIONS", bytes).await.values("max-forwards"), ["2"], "{http1:?}");
+        let before = bench.backend.requests().len();
+        let last = b"OPTIONS /fine HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\nconnection: close\r\n\r\n";
+        let answer = exchange(bench.addr, last).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{http1:?}: {answer}");
+        assert_eq!(bench.backend.requests().len(), before, "{http1:?}");
         assert_eq!(seen(&bench, "max-forwards: 0").await.values("max-forwards"), ["0"], "other methods do not count");
+    }
+}
+
+/// In a tunnel of HTTP a client would ask for whatever it likes, past all routes and rules ("h2c smuggling").
+#[tokio::test]
+async fn http_is_not_tunnelled() {
+    for http1 in PATHS {
+        let bench = Bench::start_with(http1, GOOD, &["/admin"], |_| ()).await;
+        for (upgrade, left) in [
+            ("h2c", None),
+            ("H2C", None),
+            ("h2", None),
+            ("HTTP/2.0", None),
+            ("http/1.1", None),
+            ("TLS/1.2", None),
+            ("h2c, TLS/1.0", None),
+            (",h2c", None),
+            ("h2c\r\nupgrade: h2", None),
+            ("h2c, websocket", Some("websocket")),
+            ("h2c\r\nupgrade: echo", Some("echo")),
+        ] {
+            let fields = format!(
+                "connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\nupgrade: {upgrade}"
+            );
+            let seen = seen(&bench, &fields).await;
+            assert_eq!(seen.values("upgrade"), Vec::from_iter(left), "{http1:?}: {upgrade:?}: {}", seen.head);
+            assert_eq!(seen.values("http2-settings"), Vec::<&str>::new(), "{http1:?}: {upgrade:?}: {}", seen.head);
+            let connection = left.map(|_| "upgrade");
+            assert_eq!(seen.values("connection"), Vec::from_iter(connection), "{http1:?}: {upgrade:?}: {}", seen.head);
+        }
+        // What follows is for the routes to judge, as ever.
+        let answer = exchange(
+            bench.addr,
+            b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n\
+              GET /admin HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        );
+        assert!(answer.await.contains("HTTP/1.1 503"), "{http1:?}");
+    }
+}
+
+/// A backend changes to what was asked for, or to nothing (RFC 9110 section 7.8).
+#[tokio::test]
+async fn a_switch_to_what_nobody_asked_for_is_refused() {
+    let switch = |fields: &str| format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n\r\nsecret");
+    for http1 in PATHS {
+        for (asked, agreed) in [
+            ("h2c", "upgrade: h2c\r\nconnection: upgrade"),
+            ("websocket", "upgrade: h2c\r\nconnection: upgrade"),
+            ("websocket, h2c", "upgrade: h2c\r\nconnection: upgrade"),
+            ("websocket", "upgrade: websocket, h2c\r\nconnection: upgrade"),
+            ("websocket", "upgrade: other\r\nconnection: upgrade"),
+            ("websocket", "connection: upgrade"),
+            ("websocket", "x: y"),
+        ] {
+            let bench = Bench::start(http1, switch(agreed)).await;
+            let ask = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: {asked}\r\n\r\n");
+            let answer = exchange(bench.addr, ask.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 502") && !answer.contains("secret"), "{http1:?}: {asked}: {answer}");
+        }
     }
 }
 

@@ -190,6 +190,25 @@ async fn pings_and_settings_that_are_not_read() {
     }
 }
 
+/// h2 cuts a fragment off before anybody can see it: then it is seen by nobody.
+#[tokio::test]
+async fn a_fragment_goes_no_further() {
+    let bench = Bench::start_with(Http1::Fast, GOOD, &["/admin"], |_| ()).await;
+    let mut stream = open(&bench, &[]).await;
+    for (n, path) in ["/x#/../admin", "/fine#", "/x?y#z"].iter().enumerate() {
+        // `:path` is entry 4 of the static table.
+        let path = [&[4, path.len() as u8][..], path.as_bytes()].concat();
+        let head = [&[GET, 0x86][..], &path, &[0x01, 1, b'a']].concat();
+        let id = 2 * n as u32 + 1;
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, id, &head)).await.unwrap();
+        while !matches!(timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap(), (HEADERS | RST_STREAM, by) if by == id)
+        {
+        }
+    }
+    let seen: Vec<_> = bench.backend.requests().iter().map(|seen| seen.target().to_owned()).collect();
+    assert!(!seen.iter().any(|target| target.contains('#') || target.contains("admin")), "{seen:?}");
+}
+
 #[tokio::test]
 async fn empty_data() {
     let (bench, mut first) = (bench().await, true);

@@ -84,6 +84,61 @@ async fn one_connection_to_a_backend_serves_all_kinds_of_requests() {
     assert_eq!(backend.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
+/// What of a head could not be written as HTTP/1.1 with the same meaning is malformed (RFC 9113 section 8).
+#[tokio::test]
+async fn heads_that_are_malformed_go_no_further() {
+    let (backend, proxy) = one().await;
+    let mut conn = known(&proxy).await;
+    conn.send(ask("GET", "/", "")).await.unwrap();
+    let before = backend.requests();
+    let built = |method: &str, target: &str, fields: &[(&str, &str)]| {
+        let request = Request::builder().method(method).uri(target);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    let web = "http://web.test/head";
+    for (name, request) in [
+        ("an empty length", built("GET", web, &[("content-length", "")])),
+        ("two lengths", built("POST", web, &[("content-length", "0"), ("content-length", "0")])),
+        ("a list of lengths", built("POST", web, &[("content-length", "0, 0")])),
+        ("no slash", built("GET", "http://web.test?x", &[])),
+        ("a backslash", built("GET", "http://web.test/x\\..\\head", &[])),
+        ("a blank before a value", built("GET", web, &[("x", " a")])),
+        ("a blank behind a value", built("GET", web, &[("x", "a\t")])),
+        ("another host", built("GET", web, &[("host", "other.test")])),
+        ("another port", built("GET", web, &[("host", "web.test:8080")])),
+        ("an empty host", built("GET", web, &[("host", "")])),
+        ("a port beyond 65535", built("GET", "http://web.test:65536/", &[])),
+        ("TRACE", built("TRACE", web, &[])),
+    ] {
+        let reply = conn.send(request).await;
+        // What h2 finds malformed itself ends the stream.
+        let status = reply.map_or(400, |reply| reply.status.as_u16());
+        assert_eq!(status, if name == "TRACE" { 405 } else { 400 }, "{name}");
+    }
+    assert_eq!(backend.requests(), before, "none of them went on");
+    let same =
+        conn.send(built("GET", web, &[("host", "WEB.test:80"), ("content-length", "0"), ("X", "a b")])).await.unwrap();
+    assert!(same.text().contains("host: web.test\n") && same.text().contains("content-length: 0\n"), "{}", same.text());
+    assert!(conn.send(ask("GET", "/", "")).await.unwrap().text() == "a", "and the connection goes on");
+}
+
+/// A client on HTTP/2 speaks for others no more than one on HTTP/1.1.
+#[tokio::test]
+async fn no_spelling_of_a_field_speaks_for_another() {
+    let (_backend, proxy) = one().await;
+    let mut conn = known(&proxy).await;
+    let mut request = ask("GET", "/head", "");
+    for name in
+        ["x-forwarded-ssl", "x_forwarded_for", "x_real_ip", "content_length", "proxy", "x-forwarded-", "http2-settings"]
+    {
+        request.headers_mut().insert(name, "evil".parse().unwrap());
+    }
+    request.headers_mut().insert("x_mine", "fine".parse().unwrap());
+    let reply = conn.send(request).await.unwrap();
+    assert!(reply.text().contains("x_mine: fine\n") && !reply.text().contains("evil"), "{}", reply.text());
+}
+
 #[tokio::test]
 async fn a_broken_answer_ends_its_stream_and_no_other() {
     let (_backend, proxy) = one().await;
@@ -222,6 +277,14 @@ async fn another_protocol_on_one_of_many_streams_reaches_an_http1_backend() {
         let refused = conn.0.send_request(connect(host, path)).await.unwrap();
         assert_eq!(refused.status().as_u16(), status, "{host} {path}");
     }
+    // Nor is anything but WebSocket (RFC 9220 section 3), least of all HTTP itself.
+    let before = backend.requests();
+    for protocol in ["h2c", "HTTP/2.0", "connect-udp", "echo"] {
+        let other = Request::connect("http://web.test/upgrade").extension(Protocol::from(protocol));
+        let refused = conn.0.send_request(other.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!(refused.status(), 501, "{protocol}");
+    }
+    assert_eq!(backend.requests(), before);
     let plain = Request::connect("web.test:80").body(Full::<Bytes>::default()).unwrap();
     assert_eq!(conn.0.send_request(plain).await.unwrap().status(), 405);
 }
