@@ -2,8 +2,9 @@
 
 use crate::{
     Alert, Decision, Memory, Now, Policy, Window,
-    capacity::Reading,
+    capacity::{KNEE, Reading},
     guards,
+    hindsight::Second,
     needs::{self, Ask, Tried},
 };
 
@@ -31,6 +32,7 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
         Some(why) => needs::Asked { asks: vec![Ask::fixed("idle", 0, why.clone())], remarks: vec![] },
         None => needs::ask(policy, now, window, &memory),
     };
+    look_back(policy, now, window, &mut memory);
     let winner = largest(&asked.asks).clone();
     let down = asked.asks.iter().map(|ask| ask.down).max().unwrap_or(0);
     let mut told = asked.remarks;
@@ -51,6 +53,26 @@ pub fn decide(policy: &Policy, now: &Now, window: &Window, memory: Memory) -> (D
     };
     (decision, memory)
 }
+
+/// Judges the ways to be ready after they were asked: what this second teaches counts from the next decision on, so that more
+/// load never asks for less.
+fn look_back(policy: &Policy, now: &Now, window: &Window, memory: &mut Memory) {
+    let start = memory.starts.horizon();
+    let Some(demand) = needs::demand(now, window, start) else { return };
+    let work = memory.capacity.low_load_seconds.unwrap_or(0.0);
+    let patience = policy.objective.map_or((KNEE - 1.0) * work, |objective| objective.seconds - work);
+    let second = Second {
+        soon: demand.soon,
+        margin: memory.margin.factor(),
+        idle: needs::idle(policy, demand, memory),
+        start,
+        patience: patience.max(PATIENCE_MIN),
+    };
+    memory.hindsight.judge(now, window, second);
+}
+
+/// Seconds that a request may wait at the least: a tenth of what a decision takes to come.
+const PATIENCE_MIN: f64 = 0.1;
 
 /// The first of the largest asks.
 fn largest(asks: &[Ask]) -> &Ask {

@@ -39,11 +39,12 @@ pub fn forecast(window: &Window, at_ms: u64, horizon: f64) -> Option<Demand> {
     if recent.is_empty() {
         return None;
     }
-    let ten = fallen(mean(recent), recent.len(), seconds);
+    let strays = strays(window, at_ms);
+    let ten = fallen(mean(recent), recent.len(), seconds, strays);
     let surely = |n: usize| seconds.get(..n).map_or(0.0, sure);
     let now = ten.max(surely(1)).max(surely(2)).max(surely(4));
     let ahead = horizon.clamp(0.0, HORIZON_MAX);
-    let lines = SPANS.iter().filter_map(|span| Line::through(seconds.get(..*span)?));
+    let lines = SPANS.iter().filter_map(|span| Line::through(seconds.get(..*span)?, strays));
     Some(Demand { now, soon: lines.map(|line| line.risen(ahead)).fold(now, f64::max) })
 }
 
@@ -57,6 +58,30 @@ fn sure(values: &[f64]) -> f64 {
     (mean - DOUBT * (mean / values.len() as f64).sqrt()).max(0.0)
 }
 
+/// Seconds over which it is seen how far single ones stray.
+const STRAY_SECONDS: usize = 60;
+
+/// Standard deviation of a second's arrivals about their course, whatever that is: by how far each lies off the middle of its
+/// neighbours, in the middle of all, so that a few jumps and bends do not count. A line through five seconds of a load like that
+/// looks steep and straight a few times a minute. 0 where too few seconds were seen to tell.
+fn strays(window: &Window, at_ms: u64) -> f64 {
+    let mut bends = [0.0; STRAY_SECONDS];
+    let (mut n, mut later) = (0, [f64::NAN; 2]);
+    for sample in window.last(at_ms, STRAY_SECONDS as u64).take(STRAY_SECONDS) {
+        let bend = (later[0] - 2.0 * later[1] + sample.arrivals).abs();
+        later = [later[1], sample.arrivals];
+        if bend.is_finite() {
+            bends[n] = bend;
+            n += 1;
+        }
+    }
+    if n < 10 {
+        return 0.0;
+    }
+    // Such a bend has six times a second's variance, and 0.6745 deviations are the middle of what is normal.
+    *bends[..n].select_nth_unstable_by(n / 2, f64::total_cmp).1 / (0.6745 * 6f64.sqrt())
+}
+
 /// The line of least squares through some seconds.
 struct Line {
     /// Their mean: the line's height at their middle.
@@ -65,14 +90,14 @@ struct Line {
     middle: f64,
     /// Requests per second more in each second.
     slope: f64,
-    /// Standard deviations of doubt about that: at least as for independent arrivals.
+    /// Standard deviations of doubt about that: at least as for independent arrivals, and as for what strayed in the last minute.
     doubt: f64,
 }
 
 impl Line {
-    /// Of seconds, newest first, at least three. None where a jump from one level to another explains them better: that
+    /// Of seconds, newest first, at least three, which stray from their course by so much. None where a jump from one level to another explains them better: that
     /// is no line to carry on.
-    fn through(values: &[f64]) -> Option<Self> {
+    fn through(values: &[f64], strays: f64) -> Option<Self> {
         let n = values.len() as f64;
         let (mean, middle) = (mean(values), (n - 1.0) / 2.0);
         let spread = n * (n * n - 1.0) / 12.0;
@@ -82,7 +107,7 @@ impl Line {
             off * off
         };
         let residues = values.iter().enumerate().map(residue).sum::<f64>();
-        let doubt = LINE_DOUBT * ((residues / (n - 2.0)).max(mean) / spread).sqrt();
+        let doubt = LINE_DOUBT * ((residues / (n - 2.0)).max(mean).max(strays * strays) / spread).sqrt();
         (slope * slope * spread >= between_levels(values, mean)).then_some(Self { mean, middle, slope, doubt })
     }
 
@@ -94,8 +119,9 @@ impl Line {
 
 /// The mean of the last seconds, carried on from their middle to now by a fall that all seconds show beyond doubt. A
 /// mean alone would be paid for some seconds longer than the load was there.
-fn fallen(mean: f64, n: usize, seconds: &[f64]) -> f64 {
-    let line = seconds.get(..SPANS[2]).and_then(Line::through).filter(|line| line.slope < 0.0);
+fn fallen(mean: f64, n: usize, seconds: &[f64], strays: f64) -> f64 {
+    let line =
+        seconds.get(..SPANS[2]).and_then(|seconds| Line::through(seconds, strays)).filter(|line| line.slope < 0.0);
     let age = (n as f64 - 1.0) / 2.0;
     line.map_or(mean, |line| mean.min((mean + line.slope * age).max(0.0) + line.doubt * age))
 }
@@ -153,6 +179,17 @@ mod tests {
         rates.extend([1_000.0; 4]);
         let after = demand(&rates, 10.0);
         assert!(after.soon <= 1_050.0, "{after:?}");
+    }
+
+    /// Seconds that look like a steep line, as noise makes them every minute; where all strays so far it says nothing.
+    #[test]
+    fn a_line_that_noise_may_have_drawn_is_not_carried_on() {
+        let line = [500.0, 1_000.0, 1_500.0, 2_000.0, 2_500.0];
+        let calm: Vec<f64> = [vec![500.0; 40], line.to_vec()].concat();
+        assert!(demand(&calm, 10.0).soon > 5_000.0, "{:?}", demand(&calm, 10.0));
+        let wild = (0..40).map(|second| if second * 7 % 3 == 0 { 2_500.0 } else { 500.0 });
+        let wild: Vec<f64> = wild.chain(line).collect();
+        assert!(demand(&wild, 10.0).soon <= 2_600.0, "{:?}", demand(&wild, 10.0));
     }
 
     #[test]

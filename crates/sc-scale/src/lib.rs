@@ -8,6 +8,7 @@
 //! | what comes in now, and will when a replica asked for now serves | [`demand`] |
 //! | how long that takes | [`starts`] |
 //! | how far the forecast is to be trusted | [`margin`] |
+//! | whether to follow a load or to stand ready for all of its noise | [`hindsight`] |
 //! | what one replica can take, learned from live traffic | [`capacity`] |
 //! | what is no fault of the load | [`spell`] |
 //! | what each signal asks for | [`needs`] |
@@ -21,6 +22,7 @@ pub mod capacity;
 pub mod decide;
 pub mod demand;
 pub mod guards;
+pub mod hindsight;
 pub mod margin;
 pub mod minutes;
 pub mod needs;
@@ -92,6 +94,8 @@ pub struct Memory {
     pub capacity: Capacity,
     /// How much more than the forecast to be ready for.
     pub margin: margin::Margin,
+    /// Whether to follow the load.
+    pub hindsight: hindsight::Hindsight,
     /// How long starts take.
     pub starts: starts::Starts,
     /// The last rise for the sake of latency, to see whether it helped.

@@ -15,7 +15,7 @@ use crate::{Decision, Memory, Now, Outside, Policy, Sample, Window, decide};
 
 /// The version of the decider: it counts up with each change after which equal inputs may give another decision. What
 /// another version decided cannot be proven by this one.
-pub const DECIDER: u32 = 5;
+pub const DECIDER: u32 = 6;
 
 /// What a segment begins with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -145,7 +145,7 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
     let mut asks = vec![Ask::fixed("min", policy.min, format!("min = {}", policy.min))];
     let mut remarks = Vec::new();
     let reading = Reading::take(window, now.at_ms, 2);
-    let demand = forecast(window, now.at_ms, horizon + DECISION_SECONDS);
+    let demand = demand(now, window, horizon);
     asks.extend(held(policy, now, memory));
     asks.extend(awake(policy, now, window));
     let learns = policy.learns();
@@ -171,6 +171,19 @@ fn ask_ahead(policy: &Policy, now: &Now, window: &Window, memory: &Memory, horiz
         }
     }
     Asked { asks, remarks }
+}
+
+/// What is to be expected when a replica serves that is asked for by the next decision.
+pub(crate) fn demand(now: &Now, window: &Window, horizon: f64) -> Option<Demand> {
+    forecast(window, now.at_ms, horizon + DECISION_SECONDS)
+}
+
+/// Requests per second that must stay unused beside the load.
+pub(crate) fn idle(policy: &Policy, demand: Demand, memory: &Memory) -> f64 {
+    match memory.capacity.slow() {
+        Some(_) => 0.0,
+        None => memory.capacity.idle(policy.objective.as_ref()).min(demand.soon),
+    }
 }
 
 /// Requests per second that are to be done beyond the load because some wait already.
@@ -215,16 +228,17 @@ fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory:
     let each = memory.capacity.usable(policy.objective.is_some())?;
     let margin = memory.margin.factor();
     let backlog = drain(now, memory, backlog(now, window, memory), demand.soon, each);
-    let slow = memory.capacity.slow().is_some();
-    let idle = if slow { 0.0 } else { memory.capacity.idle(policy.objective.as_ref()).min(demand.soon) };
-    let load = demand.soon * margin + idle;
+    let idle = idle(policy, demand, memory);
+    let ready_for = memory.hindsight.load(now, demand.soon, margin);
+    let load = ready_for + idle;
     let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now) - backlog, each, "rps")?;
     let waiting = if backlog > 0.0 { format!(" + {backlog:.1} rps to drain") } else { String::new() };
     let idle = if idle > 0.0 { format!(" + {idle:.1} rps idle") } else { String::new() };
-    ask.formula = format!(
-        "ceil(({:.1} rps × {margin:.2} margin{idle}{waiting}) ÷ {each:.1} rps per replica) = {}",
-        demand.soon, ask.up
-    );
+    let load = match memory.hindsight.stands {
+        true => format!("{ready_for:.1} rps, the most of a minute of noise"),
+        false => format!("{:.1} rps × {margin:.2} margin", demand.soon),
+    };
+    ask.formula = format!("ceil(({load}{idle}{waiting}) ÷ {each:.1} rps per replica) = {}", ask.up);
     Some(ask)
 }
 

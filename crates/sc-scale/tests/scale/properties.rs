@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 use sc_core::stats::Histogram;
-use sc_scale::{Capacity, Memory, Now, Objective, Policy, Sample, Window, decide, window::STALE_MS};
+use sc_scale::{
+    Capacity, Memory, Now, Objective, Policy, Sample, Window, decide,
+    hindsight::{Hindsight, Largest, Way},
+    window::STALE_MS,
+};
 
 const AT: u64 = 1_700_000_000_000;
 
@@ -71,6 +75,11 @@ fn memories() -> impl Strategy<Value = Memory> {
             watched_ms: AT - 120_000,
             noted_ms: AT - 1_000,
             capacity,
+            hindsight: Hindsight {
+                stands: need % 2 == 0,
+                stand: Way { ready_for: Largest(vec![(AT - ago, f64::from(need) * 20.0)]), ..Way::default() },
+                ..Hindsight::default()
+            },
             ..Memory::default()
         }
     })
