@@ -120,7 +120,11 @@ impl Phase {
 
     /// Waits for what the backend sends, `limit` at most while the client keeps nothing back; [`Self::progress`] begins the wait
     /// anew. The future comes pinned: moved in here it would take its room twice in every connection's task.
-    pub(super) async fn wait<T>(&self, limit: Duration, mut future: impl Future<Output = T> + Unpin) -> Result<T, Late> {
+    pub(super) async fn wait<T>(
+        &self,
+        limit: Duration,
+        mut future: impl Future<Output = T> + Unpin,
+    ) -> Result<T, Late> {
         self.awaits_body(false);
         self.enter(WAITING, ticks(limit));
         let result = poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
