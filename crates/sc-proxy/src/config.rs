@@ -155,6 +155,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time a client's connection may be idle.
     pub idle_timeout: Duration,
+    /// Time that nothing may come of a request's body while it is waited for; once the answer has begun, that nothing may pass
+    /// either way. An app can choose another one.
+    pub body_timeout: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Fields of a request's head.
@@ -186,6 +189,7 @@ impl Default for Limits {
         Self {
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(65),
+            body_timeout: Duration::from_secs(60),
             head_bytes: 64 * 1024,
             head_fields: 100,
             upstream_idle: Duration::from_secs(30),

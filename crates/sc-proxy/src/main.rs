@@ -118,6 +118,10 @@ struct LimitArgs {
     /// Time that a client's connection may be idle, or take nothing of an answer
     #[arg(long, env = "SC_IDLE_TIMEOUT", default_value = "65s", value_parser = duration, value_name = "TIME")]
     idle_timeout: Duration,
+    /// Time that nothing may come of a request's body: 408; once the answer has begun, that nothing may pass either way. An app's
+    /// body_idle_timeout goes before it
+    #[arg(long, env = "SC_BODY_TIMEOUT", default_value = "60s", value_parser = duration, value_name = "TIME")]
+    body_timeout: Duration,
     /// Time that a connection to a replica may be idle and still be used
     #[arg(long, env = "SC_UPSTREAM_IDLE_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     upstream_idle_timeout: Duration,
@@ -409,6 +413,7 @@ impl LimitArgs {
         (limits.head_bytes, limits.head_fields) = (self.max_head, self.max_head_fields);
         limits.uri_bytes = self.max_uri;
         (limits.head_timeout, limits.idle_timeout) = (self.head_timeout, self.idle_timeout);
+        limits.body_timeout = self.body_timeout;
         limits.upstream_idle = self.upstream_idle_timeout;
         limits.upstream_idle_max = self.upstream_idle_connections;
     }

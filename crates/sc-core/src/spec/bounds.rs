@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How much and how long the proxy bears of one request. All of it is off by default: `response_timeout_ms` alone bounds the wait
-/// for an answer, and a body may take as long as something of it comes.
+/// for an answer, the proxy's own `--body-timeout` a silence of the client's, and a body may take as long as something of it comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bounds {
@@ -11,15 +11,16 @@ pub struct Bounds {
     /// length is told, else as soon as it is exceeded, if no answer has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<u64>,
-    /// Milliseconds that may pass with nothing of a body: of a request's (408, if no answer has begun; a pause longer than
-    /// `response_timeout_ms` is 504 in any case) and of an answer's, which is broken off.
+    /// Milliseconds that may pass with nothing of a body: of a request's (408, if no answer has begun; `response_timeout_ms` does
+    /// not run meanwhile) and of an answer's, which is broken off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_idle_ms: Option<u64>,
     /// Milliseconds from a request's head to the end of its answer, waiting and retries included. Over it is 504, or an answer that
     /// is broken off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_ms: Option<u64>,
-    /// Milliseconds that an upgraded connection (WebSocket) may be silent both ways before it is closed.
+    /// Milliseconds that an upgraded connection (WebSocket), or a stream of gRPC whose client may send on, may be silent both ways
+    /// before it is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_idle_ms: Option<u64>,
 }

@@ -43,6 +43,7 @@ pub(crate) fn of(config: &Config, threads: usize) -> Value {
             "h2_streams": limits.h2_streams,
             "head_timeout_seconds": seconds(limits.head_timeout),
             "idle_timeout_seconds": seconds(limits.idle_timeout),
+            "body_timeout_seconds": seconds(limits.body_timeout),
             "upstream_idle_timeout_seconds": seconds(limits.upstream_idle),
             "upstream_idle_connections": limits.upstream_idle_max,
             "upstream_ping_seconds": seconds(limits.upstream_ping),

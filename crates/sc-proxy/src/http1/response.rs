@@ -12,6 +12,8 @@ use super::{
 pub enum Answer<'h, 'b> {
     /// More must be read.
     Partial,
+    /// It has more than [`FIELDS`](super::FIELDS) fields.
+    ManyFields,
     /// A head.
     Head(Response<'h, 'b>),
 }
@@ -47,6 +49,7 @@ pub fn answer<'h, 'b>(bytes: &'b [u8], to_head: bool, fields: &'h mut Fields<'b>
     let len = match config.parse_response_with_uninit_headers(&mut parsed, bytes, fields) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(Answer::Partial),
+        Err(httparse::Error::TooManyHeaders) => return Ok(Answer::ManyFields),
         Err(_) => return Err(Bad("response head")),
     };
     let httparse::Response { version: Some(version), code: Some(status @ 100..), reason, headers } = parsed else {
@@ -125,6 +128,7 @@ mod tests {
     fn read(text: &str, to_head: bool) -> String {
         match answer(text.as_bytes(), to_head, &mut fields()) {
             Ok(Answer::Partial) => "partial".to_owned(),
+            Ok(Answer::ManyFields) => "many fields".to_owned(),
             Ok(Answer::Head(r)) => format!("{} {:?}{}", r.status, r.body, if r.keeps { " keeps" } else { "" }),
             Err(_) => "bad".to_owned(),
         }

@@ -79,7 +79,7 @@ pub struct Backend {
 pub struct BackendShard {
     /// See [`Slot`].
     pub counts: Block<{ Slot::COUNT }>,
-    /// Time from sending a request to the head of its answer.
+    /// Time from the last byte of a request to the head of its answer; none where that came first.
     pub latency: Buckets,
 }
 

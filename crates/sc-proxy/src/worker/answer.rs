@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Late,
     /// The backend broke off before it answered.
     Broken,
+    /// The head of the backend's answer is longer than is taken.
+    LongAnswer,
     /// The client's body broke off.
     BadBody,
     /// The client expects what is not known here.
@@ -92,6 +94,10 @@ impl Refusal {
             }
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "response-timeout", "The app did not answer in time."),
             Self::Broken => (StatusCode::BAD_GATEWAY, "broken", "The app broke off before it answered."),
+            Self::LongAnswer => {
+                let text = "The app's answer has a head of more than 64 KiB or 100 fields.";
+                (StatusCode::BAD_GATEWAY, "response-head-too-large", text)
+            }
             Self::BadHead => (StatusCode::BAD_REQUEST, "bad-head", "The request's head is malformed."),
             Self::UnknownProtocol => {
                 (StatusCode::NOT_IMPLEMENTED, "unknown-protocol", "No protocol but websocket is served on a stream.")

@@ -27,9 +27,10 @@ use super::{
     answer::Refusal,
     body::{FromBackend, Recording, ToBackend},
     bodyless::{self, Arrival, Failure},
-    bounded::{Fault, FromClient, Guard, Pause},
+    bounded::{Course, FromClient, Guard, Pause},
     client::Client,
     exchange::Exchange,
+    fast::HEAD_MAX,
     log::Story,
     multiplex::Fate,
     upstream::{ConnectError, Sender, shake_hands},
@@ -63,8 +64,8 @@ pub(super) struct Attempts<'a> {
     preferred: Option<Stay>,
     /// What the request's body may not exceed.
     bounds: Bounds,
-    /// What was wrong with its body.
-    fault: Fault,
+    /// How its body fares.
+    course: Rc<Course>,
     /// Serial numbers of the backends that could not be reached in this round.
     tried: Vec<u64>,
     pause: Duration,
@@ -103,7 +104,7 @@ impl<'a> Attempts<'a> {
             ticket,
             preferred: None,
             bounds: Bounds::default(),
-            fault: Fault::default(),
+            course: Rc::default(),
             tried,
             pause,
             story: Story::default(),
@@ -165,22 +166,22 @@ impl<'a> Attempts<'a> {
             };
             self.count_sending();
             let sent = self.read_clock();
+            self.course.sent.set(request.body().is_end_stream().then_some(sent));
             let answer = {
                 ensure_host(request.headers_mut(), exchange.upstream.backend.addr);
                 let answer = pin!(sender.try_send(request));
                 self.client.phase.wait(limits.response, answer).await
             };
-            match answer {
-                Some(Ok(response)) => {
-                    self.answered(&mut exchange, response.status().as_u16(), sent);
+            match answer.map_err(|whom| exchange.late(whom))? {
+                Ok(response) => {
+                    if head_bytes(response.headers()) > HEAD_MAX {
+                        return Err(Refusal::LongAnswer);
+                    }
+                    self.answered(&mut exchange, response.status().as_u16(), self.course.sent.get());
                     exchange.hold(sender);
                     return Ok((response.map(FromBackend::Hyper), exchange));
                 }
-                Some(Err(error)) => request = self.again(error, &mut exchange, spare.as_ref(), reused)?,
-                None => {
-                    exchange.failed();
-                    return Err(Refusal::Late);
-                }
+                Err(error) => request = self.again(error, &mut exchange, spare.as_ref(), reused)?,
             }
         }
     }
@@ -210,20 +211,17 @@ impl<'a> Attempts<'a> {
                 let answer = pin!(bodyless::send(self.worker, request, socket));
                 self.client.phase.wait(limits.response, answer).await
             };
-            match answer {
-                Some(Ok(response)) => {
-                    self.answered(&mut exchange, response.status().as_u16(), sent);
+            match answer.map_err(|whom| exchange.late(whom))? {
+                Ok(response) => {
+                    self.answered(&mut exchange, response.status().as_u16(), Some(sent));
                     return Ok(Bodyless::Answered(response, exchange));
                 }
-                Some(Err(failure)) => {
+                Err(Failure::TooLong) => return Err(Refusal::LongAnswer),
+                Err(failure) => {
                     let replica = &exchange.upstream.backend.replica;
                     tracing::debug!(%replica, ?failure, reused, "a request failed");
                     let again = repeatable && failure == Failure::Silent;
                     self.broke(&mut exchange, reused, failure == Failure::Unsent, again)?;
-                }
-                None => {
-                    exchange.failed();
-                    return Err(Refusal::Late);
                 }
             }
         }
@@ -245,16 +243,15 @@ impl<'a> Attempts<'a> {
     }
 
     fn prepare(&self, request: Request<Incoming>) -> (Request<ToBackend>, Option<Spare>) {
-        let phase = &self.client.phase;
         let (parts, body) = request.into_parts();
         let empty = body.is_end_stream();
-        let body = FromClient::new(body, self.guard());
+        let body = FromClient::new(body, self.guard(), &self.client.phase, &self.course);
         let is_idempotent = is_idempotent(&parts.method);
         if !is_idempotent && !self.is_multiplexed() {
-            let body = if empty { ToBackend::Empty } else { ToBackend::Stream(body, phase.clone()) };
+            let body = if empty { ToBackend::Empty } else { ToBackend::Stream(body) };
             return (Request::from_parts(parts, body), None);
         }
-        let body = (!empty).then(|| Recording::new(body, self.worker.limits.replay_bytes, phase.clone()));
+        let body = (!empty).then(|| Recording::new(body, self.worker.limits.replay_bytes));
         let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         let first = body.as_ref().and_then(Recording::send).unwrap_or(ToBackend::Empty);
         (Request::from_parts(parts, first), Some(Spare { is_idempotent, method, uri, headers, body }))
@@ -264,18 +261,18 @@ impl<'a> Attempts<'a> {
         let pause = Pause::new(self.bounds.body_idle_ms.map(Duration::from_millis), None);
         let bounded = pause.is_some() || self.bounds.max_body.is_some();
         let left = self.bounds.max_body.unwrap_or(u64::MAX);
-        bounded.then(|| Guard { left, pause, fault: self.fault.clone() })
+        bounded.then_some(Guard { left, pause })
     }
 
     fn is_multiplexed(&self) -> bool {
         self.app.of(&self.worker.table()).is_some_and(|app| app.hop.protocol.is_multiplexed())
     }
 
-    /// The head of an answer has come.
-    pub(super) fn answered(&mut self, exchange: &mut Exchange, status: u16, sent: Instant) {
+    /// The head of an answer has come; `sent`: when the last of the request had gone on, if it has.
+    pub(super) fn answered(&mut self, exchange: &mut Exchange, status: u16, sent: Option<Instant>) {
         let now = self.read_clock();
-        let after = now.saturating_duration_since(sent);
-        self.story.upstream = Some(after);
+        let after = sent.map(|sent| now.saturating_duration_since(sent));
+        self.story.upstream = after;
         exchange.answered(status, after, now);
     }
 
@@ -338,9 +335,12 @@ impl<'a> Attempts<'a> {
         let backend = &exchange.upstream.backend;
         tracing::debug!(replica = %backend.replica, error = %error.error(), reused, "a request failed");
         let unsent = error.take_message();
-        let bad_body = self.fault.get().unwrap_or(Refusal::BadBody);
+        let bad_body = self.course.fault.get().unwrap_or(Refusal::BadBody);
         if error.error().is_user() {
             return Err(bad_body);
+        }
+        if error.error().is_parse_too_large() {
+            return Err(Refusal::LongAnswer);
         }
         let fate = Fate::of(error.error()).filter(|_| unsent.is_none());
         if fate == Some(Fate::Ours) {
@@ -410,6 +410,8 @@ impl<'a> Attempts<'a> {
 
     /// Takes a place with a backend, waiting in line where there is none.
     pub(super) async fn acquire(&mut self, repeatable: bool) -> Result<(Exchange, Timeouts), Refusal> {
+        // Between two sendings nothing is wanted of the client.
+        self.client.phase.awaits_body(false);
         loop {
             let table = self.worker.table();
             let app = self.app.of(&table).ok_or(Refusal::NoRoute)?;
@@ -490,6 +492,11 @@ impl<'a> Attempts<'a> {
             self.app.live.shard(self.worker.thread).queue.record(waited);
         }
     }
+}
+
+/// How large a head is in HTTP/1.1, its first line aside: hyper's bounds are no more than near.
+fn head_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
 impl Spare {

@@ -32,7 +32,7 @@ pub(super) enum ToBackend {
     /// None.
     Empty,
     /// Passed on as it comes.
-    Stream(FromClient, Arc<Phase>),
+    Stream(FromClient),
     /// Kept while it passes.
     Replay(Replay),
 }
@@ -55,9 +55,9 @@ impl Body for ToBackend {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(body, phase) => {
+            Self::Stream(body) => {
                 let frame = ready!(body.poll_full(cx));
-                phase.received(data_len(&frame));
+                body.goes_on(frame.as_ref(), true);
                 Poll::Ready(frame)
             }
             Self::Replay(replay) => replay.poll_frame(cx),
@@ -67,7 +67,7 @@ impl Body for ToBackend {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(body, _) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
             Self::Replay(_) => false,
         }
     }
@@ -75,14 +75,10 @@ impl Body for ToBackend {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(body, _) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
             Self::Replay(replay) => replay.recording.borrow().hint,
         }
     }
-}
-
-fn data_len<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> usize {
-    frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len)
 }
 
 /// A request body that is kept, up to a bound, while it passes.
@@ -96,7 +92,6 @@ pub(super) struct Recording {
     state: State,
     /// Counts the sendings; only the latest may read on.
     sending: u32,
-    phase: Arc<Phase>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,10 +113,10 @@ pub(super) struct Replay {
 }
 
 impl Recording {
-    pub(super) fn new(body: FromClient, most: usize, phase: Arc<Phase>) -> Rc<RefCell<Self>> {
+    pub(super) fn new(body: FromClient, most: usize) -> Rc<RefCell<Self>> {
         let hint = body.size_hint();
         let (kept, trailers) = (Vec::new(), None);
-        let recording = Self { body, hint, kept, size: 0, most, trailers, state: State::Open, sending: 0, phase };
+        let recording = Self { body, hint, kept, size: 0, most, trailers, state: State::Open, sending: 0 };
         Rc::new(RefCell::new(recording))
     }
 
@@ -138,7 +133,6 @@ impl Recording {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(self.body.poll_full(cx));
-        self.phase.received(data_len(&frame));
         match &frame {
             None if self.state == State::Open => self.state = State::Whole,
             None => {}
@@ -165,10 +159,17 @@ impl Recording {
 
 impl Replay {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut recording = self.recording.borrow_mut();
-        if recording.sending != self.sending {
+        if self.recording.borrow().sending != self.sending {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
+        let frame = ready!(self.poll_next(cx));
+        let recording = self.recording.borrow();
+        recording.body.goes_on(frame.as_ref(), self.at == recording.kept.len());
+        Poll::Ready(frame)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut recording = self.recording.borrow_mut();
         if let Some(data) = recording.kept.get(self.at) {
             self.at += 1;
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));

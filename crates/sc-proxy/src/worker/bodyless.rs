@@ -41,6 +41,8 @@ pub(super) enum Failure {
     Silent,
     /// The backend's answer broke off or is malformed.
     Broken,
+    /// The head of the backend's answer is longer than is taken.
+    TooLong,
 }
 
 /// Why a body breaks off.
@@ -72,15 +74,16 @@ pub(super) async fn send<B>(
     loop {
         let read = poll_fn(|cx| match reply.is_empty() && socket.poll_readable(cx).is_pending() {
             true => Poll::Pending,
-            false => reply.poll_fill(&worker.buffers, false, cx, &mut socket),
+            // Beyond what is enough for nearly all heads.
+            false => reply.poll_fill(&worker.buffers, reply.is_full(), cx, &mut socket),
         });
         if !matches!(read.await, Ok(1..)) {
             return Err(if reply.is_empty() { Failure::Silent } else { Failure::Broken });
         }
         while !reply.is_empty() {
             let Some((head, body, keeps)) = read_head(&mut reply, to_head)? else {
-                if reply.is_full() {
-                    return Err(Failure::Broken);
+                if reply.is_at_limit() {
+                    return Err(Failure::TooLong);
                 }
                 break;
             };
@@ -120,8 +123,10 @@ fn write_head<B>(request: &Request<B>, host: Option<SocketAddr>, out: &mut Vec<u
 fn read_head(reply: &mut Buf, to_head: bool) -> Result<Option<(Response<()>, http1::Body, bool)>, Failure> {
     let mut room = fields();
     let filled = reply.filled();
-    let Answer::Head(read) = http1::answer(filled, to_head, &mut room).map_err(|_| Failure::Broken)? else {
-        return Ok(None);
+    let read = match http1::answer(filled, to_head, &mut room).map_err(|_| Failure::Broken)? {
+        Answer::Head(read) => read,
+        Answer::ManyFields => return Err(Failure::TooLong),
+        Answer::Partial => return Ok(None),
     };
     // All values are parts of one copy.
     let text = Bytes::copy_from_slice(&filled[..read.len]);

@@ -4,23 +4,32 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant as Moment},
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{answer::Refusal, body::BodyError};
+use super::{answer::Refusal, body::BodyError, client::Phase};
 
-/// What was wrong with a request's body, for whoever sends it on and hears only that it broke off.
-pub(super) type Fault = Rc<Cell<Option<Refusal>>>;
+/// How a request's body fares, for whoever waits for the answer to it.
+#[derive(Default)]
+pub(super) struct Course {
+    /// What was wrong with it: who sends it on hears only that it broke off.
+    pub(super) fault: Cell<Option<Refusal>>,
+    /// When the last of it went on.
+    pub(super) sent: Cell<Option<Moment>>,
+}
 
 /// A client's body as it comes in.
 pub(super) struct FromClient {
     body: Incoming,
     guard: Option<Box<Guard>>,
+    phase: Arc<Phase>,
+    course: Rc<Course>,
 }
 
 /// What a body may not exceed.
@@ -29,25 +38,39 @@ pub(super) struct Guard {
     pub(super) left: u64,
     /// How long nothing may come.
     pub(super) pause: Option<Pause>,
-    /// Where it is told that it did.
-    pub(super) fault: Fault,
 }
 
 impl FromClient {
-    pub(super) fn new(body: Incoming, guard: Option<Guard>) -> Self {
-        Self { body, guard: guard.map(Box::new) }
+    pub(super) fn new(body: Incoming, guard: Option<Guard>, phase: &Arc<Phase>, course: &Rc<Course>) -> Self {
+        Self { body, guard: guard.map(Box::new), phase: phase.clone(), course: course.clone() }
     }
 
     /// The next frame that says anything. Empty DATA frames stay here: receivers of HTTP/2 bear only so many of them on a
     /// connection, and a backend's is shared by many clients.
     pub(super) fn poll_full(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = poll_full(&mut self.body, cx);
+        self.phase.awaits_body(frame.is_pending());
+        if let Poll::Ready(frame) = &frame {
+            self.phase.received(data_len(frame));
+        }
         let Some(guard) = &mut self.guard else { return frame.map_err(BodyError::from) };
         if let Some(refusal) = guard.check(&frame, cx) {
-            guard.fault.set(Some(refusal));
+            self.course.fault.set(Some(refusal));
             return Poll::Ready(Some(Err(BodyError::Unbearable)));
         }
         frame.map_err(BodyError::from)
+    }
+
+    /// A part of it goes on now; `is_last`: nothing that came is kept back behind it.
+    pub(super) fn goes_on<E>(&self, part: Option<&Result<Frame<Bytes>, E>>, is_last: bool) {
+        let ends = match part {
+            None => true,
+            Some(Ok(frame)) => frame.is_trailers() || (is_last && self.is_end_stream()),
+            Some(Err(_)) => false,
+        };
+        if ends && self.course.sent.get().is_none() {
+            self.course.sent.set(Some(Moment::now()));
+        }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -57,6 +80,10 @@ impl FromClient {
     pub(super) fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn data_len<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> usize {
+    frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len)
 }
 
 /// The next frame of a body that says anything.
@@ -85,8 +112,7 @@ impl Guard {
         if let Some(pause) = &mut self.pause {
             pause.ends();
         }
-        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len) as u64;
-        match self.left.checked_sub(bytes) {
+        match self.left.checked_sub(data_len(frame) as u64) {
             Some(left) => self.left = left,
             None => return Some(Refusal::BodyTooLarge),
         }

@@ -34,6 +34,10 @@ pub(crate) struct Phase {
     ticks: AtomicU32,
     limit: AtomicU32,
     over: AtomicBool,
+    /// More of a request's body is waited for.
+    awaits_body: AtomicBool,
+    /// How many ticks nothing of it may come.
+    body_limit: AtomicU32,
     /// Bytes that were read of the request's body, for the access log.
     received: AtomicU64,
     /// The connection speaks another protocol now.
@@ -48,6 +52,15 @@ const SENDING: u8 = 4;
 
 /// How many fields hyper takes unless told otherwise.
 const HYPER_FIELDS: usize = 100;
+/// Whom a request waited for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The client, for more of the request's body.
+    Client,
+    /// The backend, for the head of its answer.
+    Backend,
+}
+
 /// Ticks that an idle connection is kept after a stop, so that a request on its way to us is not lost.
 const LINGER: u32 = 4;
 
@@ -85,21 +98,43 @@ impl Phase {
         self.phase.load(Relaxed) == IDLE
     }
 
-    /// A request is being worked on; no limit of ours.
+    /// A request is being worked on; no limit of ours but that of its body.
     pub(super) fn busy(&self) {
+        self.awaits_body(false);
+        self.works();
+    }
+
+    fn works(&self) {
         self.enter(BUSY, u32::MAX);
     }
 
-    /// Waits for what the backend sends; [`Self::progress`] begins the wait anew. The future comes pinned: moved in here it
-    /// would take its room twice in every connection's task.
-    pub(super) async fn wait<T>(&self, limit: Duration, mut future: impl Future<Output = T> + Unpin) -> Option<T> {
+    /// How long nothing may come of a request's body that is waited for. Once its answer has begun, nothing either way.
+    pub(super) fn body_within(&self, limit: Duration) {
+        self.body_limit.store(ticks(limit), Relaxed);
+    }
+
+    /// Whether more of a request's body is what is waited for. That is the client's time, not the backend's.
+    pub(super) fn awaits_body(&self, awaits: bool) {
+        self.awaits_body.store(awaits, Relaxed);
+    }
+
+    /// Waits for what the backend sends, `limit` at most while the client keeps nothing back; [`Self::progress`] begins the wait
+    /// anew. The future comes pinned: moved in here it would take its room twice in every connection's task.
+    pub(super) async fn wait<T>(
+        &self,
+        limit: Duration,
+        mut future: impl Future<Output = T> + Unpin,
+    ) -> Result<T, Late> {
+        self.awaits_body(false);
         self.enter(WAITING, ticks(limit));
         let result = poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
-            Poll::Pending if self.over.swap(false, Relaxed) => Poll::Ready(None),
-            other => other.map(Some),
+            Poll::Pending if self.over.swap(false, Relaxed) => {
+                Poll::Ready(Err(if self.awaits_body.load(Relaxed) { Late::Client } else { Late::Backend }))
+            }
+            other => other.map(Ok),
         });
         let result = result.await;
-        self.busy();
+        self.works();
         result
     }
 
@@ -116,7 +151,7 @@ impl Phase {
     pub(super) fn sends(&self, blocked: bool, limit: Duration) {
         match (self.phase.load(Relaxed), blocked) {
             (BUSY, true) => self.enter(SENDING, ticks(limit)),
-            (SENDING, false) => self.busy(),
+            (SENDING, false) => self.works(),
             _ => {}
         }
     }
@@ -144,15 +179,18 @@ impl Phase {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.phase.load(Relaxed), IDLE | HEAD | SENDING) && self.over.load(Relaxed)
+        matches!(self.phase.load(Relaxed), IDLE | HEAD | BUSY | SENDING) && self.over.load(Relaxed)
     }
 
     /// One tick has passed. Whether the time is over.
     fn tick(&self, stopping: bool) -> bool {
         let ticks = self.ticks.load(Relaxed).saturating_add(1);
         self.ticks.store(ticks, Relaxed);
-        let idle = self.phase.load(Relaxed) == IDLE;
-        let over = ticks > self.limit.load(Relaxed) || (stopping && idle && ticks > LINGER);
+        let phase = self.phase.load(Relaxed);
+        let idle = phase == IDLE;
+        let for_body = matches!(phase, BUSY | WAITING) && self.awaits_body.load(Relaxed);
+        let limit = if for_body { &self.body_limit } else { &self.limit };
+        let over = ticks > limit.load(Relaxed) || (stopping && idle && ticks > LINGER);
         if over {
             self.over.store(true, Relaxed);
         }
@@ -210,6 +248,7 @@ impl Client {
     pub(super) fn new(worker: &Worker, peer: SocketAddr, secure: bool) -> Self {
         let phase = Arc::new(Phase::default());
         phase.idle(worker.limits.idle_timeout);
+        phase.body_within(worker.limits.body_timeout);
         let ip = peer.ip().to_canonical();
         let text = HeaderValue::try_from(ip.to_string()).expect("an address is made of visible characters");
         Self { address: ip, text, trusted: worker.trusts(ip), secure, phase, streams: None }
@@ -379,6 +418,13 @@ mod tests {
         let phase = Phase::default();
         phase.busy();
         assert!((0..1_000).all(|_| !phase.tick(true)));
+        phase.body_within(TICK * 2);
+        phase.awaits_body(true);
+        assert!(!phase.tick(false) || phase.is_over()); // the ticks before it count
+        phase.progress();
+        assert!(!phase.tick(false) && !phase.tick(false) && phase.tick(false) && phase.is_over());
+        phase.busy();
+        assert!((0..1_000).all(|_| !phase.tick(false)));
         phase.idle(Duration::MAX);
         assert_eq!((0..100).position(|_| phase.tick(true)), Some(LINGER as usize));
     }

@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     LocalApp, Worker,
+    answer::Refusal,
     body::FromBackend,
+    client::Late,
     upstream::{ConnectError, Sender, Upstream},
 };
 use crate::live::{App, BackendSlot as Slot, class_of};
@@ -44,15 +46,18 @@ impl Exchange {
         Self { worker: worker.clone(), app: app.clone(), upstream, sender: None, class: NO_ANSWER, trial, end: None }
     }
 
-    /// The head of the answer has come now, so long after the request was sent.
-    pub(super) fn answered(&mut self, status: u16, after: Duration, now: Instant) {
+    /// The head of the answer has come now, so long after the last of the request was sent. None: it was not sent in full, so
+    /// nobody knows how much of the time was the client's, and how long the backend takes is not learned from it.
+    pub(super) fn answered(&mut self, status: u16, after: Option<Duration>, now: Instant) {
         let backend = &self.upstream.backend;
-        backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
-        backend.succeeded();
-        // One that fails fast is not to be preferred for it.
-        if status < 500 {
-            backend.ewma.record(after.as_micros() as u64, self.worker.millis(now));
+        if let Some(after) = after {
+            backend.shard(self.worker.thread).latency.record(after.as_nanos() as u64);
+            // One that fails fast is not to be preferred for it.
+            if status < 500 {
+                backend.ewma.record(after.as_micros() as u64, self.worker.millis(now));
+            }
         }
+        backend.succeeded();
         self.class = class_of(status);
         self.trial = false;
     }
@@ -85,6 +90,17 @@ impl Exchange {
         let may_eject = table.app(&self.app.live.id).is_some_and(|app| App::may_eject(&table.apps[app]));
         self.upstream.backend.failed(self.worker.millis(Instant::now()), may_eject);
         self.trial = false;
+    }
+
+    /// No head of an answer came in time. A client that keeps back its body is no fault of the backend's.
+    pub(super) fn late(&mut self, whom: Late) -> Refusal {
+        match whom {
+            Late::Client => Refusal::BodyStalled,
+            Late::Backend => {
+                self.failed();
+                Refusal::Late
+            }
+        }
     }
 
     /// It ends, now.

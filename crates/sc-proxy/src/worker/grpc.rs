@@ -20,7 +20,8 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_2 && has_grpc_type(request.headers())
 }
 
-fn has_grpc_type(headers: &HeaderMap) -> bool {
+/// Whether a message is one of gRPC by its content type.
+pub(super) fn has_grpc_type(headers: &HeaderMap) -> bool {
     let rest = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

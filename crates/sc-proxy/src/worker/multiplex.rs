@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Worker,
     body::ToBackend,
+    fast::HEAD_MAX,
     h2::Here,
     upstream::{ConnectError, Upstream},
 };
@@ -45,6 +46,9 @@ const WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = WINDOW * STREAMS as u32;
 /// Bytes that are kept for a stream whose backend does not read.
 const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of an answer's head as HTTP/2 counts them (RFC 9113 section 6.5.2): with room beyond what is taken, since of one that
+/// is longer than this all that is heard is a broken stream.
+const HEAD_LIST: u32 = 2 * HEAD_MAX as u32;
 /// How long a backend may take to answer a PING.
 const PONG: Duration = Duration::from_secs(20);
 
@@ -226,7 +230,7 @@ fn builder(limits: &Limits) -> Builder<Here> {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(STREAMS)
-        .max_header_list_size(limits.head_bytes.try_into().unwrap_or(u32::MAX))
+        .max_header_list_size(HEAD_LIST)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(limits.upstream_ping)
         .keep_alive_timeout(PONG.min(limits.upstream_ping));

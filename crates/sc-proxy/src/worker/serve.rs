@@ -187,6 +187,8 @@ async fn relay(
         *request.uri_mut() = target;
     }
     *request.version_mut() = Version::HTTP_11;
+    let body_limit = bounds.body_idle_ms.map_or(worker.limits.body_timeout, Duration::from_millis);
+    client.phase.body_within(body_limit);
     let secure = sticky.is_some() && headers::came_secure(request.headers());
     let mut attempts = Attempts::new(worker, client, &app, started).preferring(preferred).within(bounds);
     let end = bounds.total_ms.map(|ms| (started + Duration::from_millis(ms)).into());
@@ -198,6 +200,10 @@ async fn relay(
     let (queue, upstream) = (story.queue, story.upstream);
     note_story(line, story);
     let (response, exchange) = answer?;
+    // A stream of gRPC may be silent for as long as a WebSocket may; others have come to a standstill when nothing passes either way.
+    if client.streams.is_some() && grpc::has_grpc_type(response.headers()) {
+        client.phase.body_within(bounds.stream_idle_ms.map_or(Duration::MAX, Duration::from_millis));
+    }
     let cookie = sticky.and_then(|sticky| sticky.cookie(attempts.moved_to(&exchange)?, secure));
     let upgrade = upgrade.map(|(asked, upgrade)| (asked, upgrade, line));
     let mut response = respond(worker, client, (&app, bounds, tunnels), response, exchange, upgrade)?;

@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     Worker,
     body::ToBackend,
+    fast::HEAD_MAX,
     multiplex::{Connections, Stream},
     outgoing,
 };
@@ -254,7 +255,7 @@ pub(super) async fn shake_hands<T>(stream: T) -> Result<Sender, ConnectError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection.with_upgrades());
     Ok(Sender::Alone(sender))
 }

@@ -68,6 +68,40 @@ async fn chunks_in_http_1_0_are_faulty_whatever_was_asked() {
 }
 
 /// Length and chunks together: the chunks count, and no length goes on (RFC 9112 section 6.3) — or it is refused.
+/// One bound, whoever reads the answer: the proxy's own code or, for a request with a body, hyper.
+#[tokio::test]
+async fn a_head_is_as_large_as_it_may_be_and_no_larger() {
+    let fields = |n: usize, each: usize| {
+        let all: String = (0..n).map(|i| format!("x-{i}: {}\r\n", "y".repeat(each))).collect();
+        format!("HTTP/1.1 200 OK\r\n{all}content-length: 2\r\n\r\nok")
+    };
+    let cases = [
+        (fields(2, 9_000), true),
+        (fields(90, 600), true),
+        (fields(1, 65_000), true),
+        (fields(1, 66_000), false),
+        (fields(8, 10_000), false),
+        (fields(120, 2), false),
+    ];
+    for http1 in PATHS {
+        for (answer, fits) in &cases {
+            let bench = Bench::start(http1, answer.as_bytes()).await;
+            let size = answer.len();
+            // Again and again: the replica is not passed over for it.
+            for request in ["GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\ncontent-length: 2\r\n"].repeat(8) {
+                let body = if request.starts_with("POST") { "ab" } else { "" };
+                let bytes = format!("{request}host: a\r\nconnection: close\r\n\r\n{body}");
+                let got = exchange(bench.addr, bytes.as_bytes()).await;
+                let good = match fits {
+                    true => got.starts_with("HTTP/1.1 200") && got.ends_with("ok"),
+                    false => got.starts_with("HTTP/1.1 502") && got.contains("x-sc-reason: response-head-too-large"),
+                };
+                assert!(good, "{http1:?}: {request:?} with {size} bytes: {}", &got[..got.len().min(300)]);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_answer_with_two_framings_goes_on_with_one() {
     for http1 in PATHS {

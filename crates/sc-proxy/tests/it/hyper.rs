@@ -21,4 +21,5 @@ mod sticky;
 mod support;
 mod tcp;
 mod tls;
+mod uploads;
 mod upstream;

@@ -28,4 +28,5 @@ mod tcp;
 mod threads;
 mod tls;
 mod upgrade;
+mod uploads;
 mod upstream;

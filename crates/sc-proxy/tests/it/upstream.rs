@@ -81,6 +81,23 @@ async fn heads_are_those_of_http2() {
 }
 
 #[tokio::test]
+async fn a_head_is_as_large_as_over_http1() {
+    let backend = Backend2::start("a").await;
+    let proxy = served(spoken(Protocol::H2c, &[(1, backend.addr)])).await;
+    let mut conn = Conn::open(proxy.addr).await.unwrap();
+    for (size, want) in [(20_000, "wide"), (65_000, "wide"), (70_000, "")] {
+        let reply = conn.send(request("GET", "web.test", &format!("/wide?{size}"), "")).await;
+        // The client here takes no head of more than 400 KiB; the proxy none of more than 64.
+        let reply = reply.unwrap();
+        let reason = reply.field("x-sc-reason").to_owned();
+        match want {
+            "" => assert_eq!((reply.status.as_u16(), &reason[..]), (502, "response-head-too-large")),
+            _ => assert_eq!((reply.status.as_u16(), reply.text()), (200, want), "{size}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_backend_gets_no_more_streams_than_it_allows() {
     let backend = Backend2::start_with("a", 3, None).await;
     let proxy = served(spoken(Protocol::H2c, &[(1, backend.addr)])).await;

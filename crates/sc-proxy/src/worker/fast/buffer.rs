@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(super) const SMALL: usize = 16 * 1024;
 /// For what is known to be large: fewer system calls.
 const LARGE: usize = 64 * 1024;
+/// Bytes that the head of an answer has at most, on all paths.
+pub(crate) const HEAD_MAX: usize = LARGE;
 /// As much is kept in a piece of memory of its own size while more is waited for.
 const LITTLE: usize = 2 * 1024;
 /// How many of each size are kept for later.
@@ -86,9 +88,14 @@ impl Buf {
         self.start == self.end
     }
 
-    /// Nothing more can be read before something is used.
+    /// Nothing more can be read, unless it is large, before something is used.
     pub(crate) fn is_full(&self) -> bool {
         self.start == 0 && self.end == self.bytes.len() && self.end >= SMALL
+    }
+
+    /// Nothing more can be read, whatever is to come.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.is_full() && self.end == LARGE
     }
 
     /// So many bytes were used.

@@ -26,6 +26,8 @@ pub(super) enum Failure {
     Silent,
     /// The backend's answer broke off or is malformed.
     Broken,
+    /// The head of the backend's answer is longer than is taken.
+    TooLong,
 }
 
 /// How the response's head is to be written.
@@ -109,7 +111,8 @@ impl Download {
         loop {
             let filled = match self.reply.is_empty() && backend.poll_readable(cx).is_pending() {
                 true => Poll::Pending,
-                false => self.reply.poll_fill(buffers, false, cx, backend),
+                // Beyond what is enough for nearly all heads.
+                false => self.reply.poll_fill(buffers, self.reply.is_full(), cx, backend),
             };
             match filled {
                 Poll::Pending if self.out.is_empty() => return Poll::Pending,
@@ -128,7 +131,7 @@ impl Download {
                 match self.head(manner)? {
                     Some(status @ 200..) => return Poll::Ready(Ok(status)),
                     Some(_) => {} // an interim answer
-                    None if self.reply.is_full() => return Poll::Ready(Err(Failure::Broken)),
+                    None if self.reply.is_at_limit() => return Poll::Ready(Err(Failure::TooLong)),
                     None => break,
                 }
             }
@@ -138,10 +141,10 @@ impl Download {
     /// Takes a head in, if there is a whole one.
     fn head(&mut self, manner: Manner<'_>) -> Result<Option<u16>, Failure> {
         let mut room = fields();
-        let Answer::Head(response) =
-            answer(self.reply.filled(), manner.to_head, &mut room).map_err(|_| Failure::Broken)?
-        else {
-            return Ok(None);
+        let response = match answer(self.reply.filled(), manner.to_head, &mut room).map_err(|_| Failure::Broken)? {
+            Answer::Head(response) => response,
+            Answer::ManyFields => return Err(Failure::TooLong),
+            Answer::Partial => return Ok(None),
         };
         match response.status {
             100 => {}                           // we took the expectation off

@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
-pub(super) use self::buffer::{Buf, Buffers};
+pub(super) use self::buffer::{Buf, Buffers, HEAD_MAX};
 use self::{
     ask::Next,
     relay::{After, Relay},

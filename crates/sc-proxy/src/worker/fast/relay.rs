@@ -147,26 +147,23 @@ impl<T: Transport> Relay<'_, T> {
                 }
             };
             turn().await;
-            let sent = attempts.now();
+            let mut sent = attempts.now();
             attempts.count_sending();
             let head = {
-                let head = pin!(self.head(ask, download, &mut backend));
+                let head = pin!(self.head(ask, download, &mut backend, &mut sent));
                 client.phase.wait(limits.response, head).await
             };
-            let failure = match head {
-                Some(Ok(status)) => {
-                    attempts.answered(&mut exchange, status, sent);
+            let failure = match head.map_err(|whom| exchange.late(whom))? {
+                Ok(status) => {
+                    attempts.answered(&mut exchange, status, ask.upload.is_sent().then_some(sent));
                     return Ok((status, exchange, backend, attempts.now()));
                 }
-                Some(Err(failure)) => failure,
-                None => {
-                    exchange.failed();
-                    return Err(Refusal::Late.into());
-                }
+                Err(failure) => failure,
             };
             match failure {
                 Failure::Gone => return Err(Ended::Gone),
                 Failure::BadBody => return Err(Refusal::BadBody.into()),
+                Failure::TooLong => return Err(Refusal::LongAnswer.into()),
                 Failure::Silent | Failure::Broken => {}
             }
             let again = failure == Failure::Silent && idempotent && ask.upload.is_kept();
@@ -176,11 +173,18 @@ impl<T: Transport> Relay<'_, T> {
         }
     }
 
-    /// Sends, and waits for the head of the answer.
-    async fn head(&mut self, ask: &mut Ask, download: &mut Download, backend: &mut TcpStream) -> Result<u16, Failure> {
+    /// Sends, and waits for the head of the answer. `sent` is set to when the last of the request went, if that is not now.
+    async fn head(
+        &mut self,
+        ask: &mut Ask,
+        download: &mut Download,
+        backend: &mut TcpStream,
+        sent: &mut Instant,
+    ) -> Result<u16, Failure> {
         let (worker, phase) = (self.worker, &*self.client.phase);
         let date = worker.date.borrow().clone();
         let (to_head, takes_trailers) = (ask.is_head, ask.takes_trailers);
+        let mut waited = false;
         poll_fn(|cx| {
             if !ask.upload.is_sent() {
                 if !ask.upload.is_whole() && self.input.is_empty() && ask.upload.takes_100() {
@@ -188,6 +192,9 @@ impl<T: Transport> Relay<'_, T> {
                 }
                 let client = (&mut *self.stream, &mut *self.input);
                 let _ = ask.upload.poll(cx, client, backend, (&worker.buffers, phase))?;
+                if std::mem::replace(&mut waited, true) && ask.upload.is_sent() {
+                    *sent = Instant::now();
+                }
             }
             let close = ask.close || worker.closes::<T>();
             let manner = Manner { to_head, takes_trailers, close, date: &date };

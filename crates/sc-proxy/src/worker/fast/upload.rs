@@ -127,7 +127,9 @@ impl Upload {
             }
             if input.is_empty() {
                 let large = self.body.left() > SMALL as u64;
-                if ready!(input.poll_fill(buffers, large, cx, client)).map_err(|_| Failure::Gone)? == 0 {
+                let filled = input.poll_fill(buffers, large, cx, client);
+                phase.awaits_body(filled.is_pending());
+                if ready!(filled).map_err(|_| Failure::Gone)? == 0 {
                     return Poll::Ready(Err(Failure::Gone));
                 }
                 phase.progress();

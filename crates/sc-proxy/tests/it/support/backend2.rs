@@ -170,6 +170,12 @@ async fn answer(
             let size = parts.uri.query().unwrap().parse().unwrap();
             respond.send_response(ok().body(()).unwrap(), false)?.send_data(pattern(size).into(), true)
         }
+        // A head of so many bytes.
+        "/wide" => {
+            let size = parts.uri.query().unwrap().parse().unwrap();
+            let head = ok().header("x-wide", "x".repeat(size)).body(()).unwrap();
+            respond.send_response(head, false)?.send_data("wide".into(), true)
+        }
         "/head" => {
             let text = text(&parts.method, &parts.uri, &parts.headers);
             respond.send_response(ok().body(()).unwrap(), false)?.send_data(text.into(), true)
