@@ -120,7 +120,7 @@ fn families(apps: &BTreeMap<String, Sums>, shared: &Shared, source: &SourceState
         ),
         histograms(
             "sc_proxy_upstream_duration_seconds",
-            "Time from sending a request to a backend to the head of its answer.",
+            "Time from the last byte of a request sent to a backend to the head of its answer.",
             apps,
             |sums| &sums.upstream,
         ),
