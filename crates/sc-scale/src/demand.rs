@@ -95,8 +95,8 @@ struct Line {
 }
 
 impl Line {
-    /// Of seconds, newest first, at least three, which stray from their course by so much. None where a jump from one level to another explains them better: that
-    /// is no line to carry on.
+    /// Of seconds, newest first, at least three, which stray from their course by so much. None where a jump from one level to
+    /// another explains them better: that is no line to carry on.
     fn through(values: &[f64], strays: f64) -> Option<Self> {
         let n = values.len() as f64;
         let (mean, middle) = (mean(values), (n - 1.0) / 2.0);

@@ -1,7 +1,7 @@
 //! Two ways to be ready for a load, and which of them would have done better lately.
 //!
 //! * **Follow**: the forecast with its margin, held for as long as a start takes. Right for a load that has a course.
-//! * **Stand**: the largest forecast of the last [`STAND_MS`], without a margin. Right for a load that is all noise: a replica
+//! * **Stand**: the largest forecast of the last minute, without a margin. Right for a load that is all noise: a replica
 //!   asked for when a burst comes serves when it is over, and one given up after it is missing in the next.
 //!
 //! Both are played through beside the real decisions, on what really came in: what each would have asked for serves a start
@@ -61,7 +61,7 @@ pub struct Way {
     pub serving: Largest,
     /// Requests that would wait.
     pub waiting: f64,
-    /// What was paid: requests per second asked for, and late ones at [`LATE_PRICE`].
+    /// What was paid: requests per second asked for, and late ones at their price.
     pub paid: f64,
 }
 
