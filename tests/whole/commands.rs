@@ -67,7 +67,7 @@ async fn limits_that_are_not_kept_are_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_engine_cannot_run_is_refused() {
     let cloud = Cloud::process(StateIn::Embedded).await;
-    let out = cloud.sc(&["run", "web", "--image", "nginx", "--detach"]).await.exits(1);
+    let out = cloud.sc(&["run", "web", "--image", "nginx", "--detach"]).await.exits(2);
     out.says(&["The app cannot run here", "cannot run the image nginx", "--bin", "nothing was changed"]);
     cloud.sc(&["describe", "web"]).await.exits(4);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, Parser, error::ErrorKind};
 use sc_proxy::{
     AccessLog, Admin, Cidr, Config, Http1, Limits, LogFilter, Running, Source, TlsConfig,
     access::{Format, Target},
@@ -31,10 +31,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(name = "sc-proxy", version)]
 struct Cli {
     /// Take HTTP traffic here, as IP:PORT; may be given several times
-    #[arg(long, env = "SC_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(long, env = "SC_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080", value_parser = address, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
     /// Take HTTPS traffic here, as IP:PORT; may be given several times
-    #[arg(long, env = "SC_LISTEN_TLS", value_delimiter = ',', value_name = "ADDR")]
+    #[arg(long, env = "SC_LISTEN_TLS", value_delimiter = ',', value_parser = address, value_name = "ADDR")]
     listen_tls: Vec<SocketAddr>,
     /// Certificates for HTTPS: NAME.crt (or .pem) with NAME.key in this folder, which is watched; `default` is for names that no
     /// other has
@@ -78,7 +78,7 @@ struct Cli {
     #[arg(long, env = "SC_GRACE", default_value = "30s", value_parser = seconds, value_name = "TIME")]
     grace: Duration,
     /// Who speaks HTTP/1.1 with clients: `fast` (the proxy's own code; hyper for what is not plain) or `hyper`
-    #[arg(long, env = "SC_HTTP1", default_value = "fast", value_name = "PATH")]
+    #[arg(long, env = "SC_HTTP1", default_value = "fast", value_name = "WHO")]
     http1: Http1,
     #[command(flatten)]
     limits: LimitArgs,
@@ -232,8 +232,16 @@ fn span(text: &str) -> Result<Duration, String> {
     digits.parse().map(of).map_err(|_| format!("{text:?} is no time, like 500ms or 2s"))
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give IP:PORT, like 127.0.0.1:8080".to_owned())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !cli.source.is_given() {
+        let text = "say where the routes come from: --routes-file FILE, --etcd URL or --manager URL";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
+    }
     let filter = filter(&cli.log).unwrap_or_else(|error| {
         eprintln!("sc-proxy: --log {:?}: {error}; logging at `info`", cli.log);
         filter("info").expect("a level is a filter")
@@ -427,12 +435,13 @@ impl AccessArgs {
 }
 
 impl SourceArgs {
+    fn is_given(&self) -> bool {
+        self.routes_file.is_some() || self.manager.is_some() || !self.etcd.is_empty()
+    }
+
     fn source(self) -> anyhow::Result<Source> {
         if let Some(file) = self.routes_file {
             return Ok(Source::File(file));
-        }
-        if self.manager.is_none() && self.etcd.is_empty() {
-            bail!("say where the routes come from: --routes-file FILE, --etcd URL or --manager URL");
         }
         let Some(url) = self.manager else { return etcd(self) };
         let read = |path: PathBuf| {

@@ -28,9 +28,12 @@ const MEMORY_SECONDS: f64 = SECONDS as f64;
 /// Seconds that must have been seen before the first change.
 const SURE_SECONDS: f64 = 180.0;
 
-/// Standing must pay less than this share of what following pays to take over, else what is saved on a load that hardly varies
-/// would be the margin, and its count go up and down with the noise; it gives way as soon as it pays more.
+/// Standing must pay less than this share of what following pays to take over; it gives way as soon as it pays more.
 const BETTER: f64 = 0.85;
+
+/// And no more than this share of what is late by following may be late by standing: what it is to save are late answers. Else
+/// it would take over wherever the margin has become wide, and leave the count of a load that hardly varies without any.
+const LESS_LATE: f64 = 0.5;
 
 /// A start is taken to last so long at the most when a way is played through, in milliseconds.
 const START_MAX_MS: u64 = 60_000;
@@ -61,8 +64,10 @@ pub struct Way {
     pub serving: Largest,
     /// Requests that would wait.
     pub waiting: f64,
-    /// What was paid: requests per second asked for, and late ones at their price.
-    pub paid: f64,
+    /// What was asked for: the sum of the seconds, the older ones weighing less.
+    pub asked: f64,
+    /// How many requests would have been late, alike.
+    pub late: f64,
 }
 
 /// What is to be known of a second to judge it.
@@ -100,8 +105,12 @@ impl Hindsight {
         self.follow.play(now.at_ms, second.soon * second.margin, start_ms, last.arrivals, second);
         self.stand.play(now.at_ms, second.soon, STAND_MS, last.arrivals, second);
         self.seconds = self.seconds * KEEP + 1.0;
-        let bar = if self.stands { 1.0 } else { BETTER };
-        self.stands = self.seconds >= SURE_SECONDS && self.stand.paid < bar * self.follow.paid;
+        let (follow, stand) = (&self.follow, &self.stand);
+        self.stands = match self.stands {
+            _ if self.seconds < SURE_SECONDS => false,
+            true => stand.paid() < follow.paid(),
+            false => stand.paid() < BETTER * follow.paid() && stand.late < LESS_LATE * follow.late,
+        };
     }
 }
 
@@ -116,7 +125,12 @@ impl Way {
         let serving = -self.serving.note(at_ms, -asked, start_ms);
         self.waiting = (self.waiting + arrivals - serving).clamp(0.0, arrivals.max(serving) * WAITING_MAX);
         let late = if self.waiting > serving * second.patience { arrivals } else { 0.0 };
-        self.paid = self.paid * KEEP + asked + LATE_PRICE * late;
+        (self.asked, self.late) = (self.asked * KEEP + asked, self.late * KEEP + late);
+    }
+
+    /// What was paid for it: what was asked for, and what was late at its price.
+    fn paid(&self) -> f64 {
+        self.asked + LATE_PRICE * self.late
     }
 }
 
@@ -181,22 +195,36 @@ mod tests {
 
     #[test]
     fn one_stands_where_all_is_noise() {
-        let hindsight = play(noise(100.0, 600));
-        assert!(hindsight.stands, "{} and {} paid", hindsight.follow.paid, hindsight.stand.paid);
+        let hindsight = play(noise(100.0, 1_800));
+        assert!(hindsight.stands, "{} and {} paid", hindsight.follow.paid(), hindsight.stand.paid());
     }
 
     #[test]
     fn one_follows_a_load_with_a_course() {
         let day = (0..3_600).map(|second| 1_000.0 + 500.0 * libm::sin(f64::from(second) / 300.0));
         let hindsight = play(day);
-        assert!(!hindsight.stands, "{} and {} paid", hindsight.follow.paid, hindsight.stand.paid);
+        assert!(!hindsight.stands, "{} and {} paid", hindsight.follow.paid(), hindsight.stand.paid());
     }
 
     #[test]
     fn one_follows_again_when_the_noise_is_over() {
         let steps = (0..1_200).map(|second| if second / 120 % 2 == 0 { 1_000.0 } else { 100.0 });
         let hindsight = play(noise(100.0, 600).chain(steps));
-        assert!(!hindsight.stands, "{} and {} paid", hindsight.follow.paid, hindsight.stand.paid);
+        assert!(!hindsight.stands, "{} and {} paid", hindsight.follow.paid(), hindsight.stand.paid());
+    }
+
+    /// However wide the margin has become.
+    #[test]
+    fn one_follows_a_load_that_is_never_late() {
+        let mut hindsight = Hindsight::default();
+        let mut window = Window::default();
+        for (second, arrivals) in (1..).zip(noise(10.0, 900)) {
+            let at_ms = second * 1_000;
+            window.push(Sample { at_ms, arrivals: 1_000.0 + arrivals, ..Sample::default() });
+            let judged = Second { soon: 1_020.0, margin: 1.3, idle: 20.0, start: 10.0, patience: 0.1 };
+            hindsight.judge(&Now { at_ms, ..Now::default() }, &window, judged);
+            assert!(!hindsight.stands, "second {second}");
+        }
     }
 
     #[test]

@@ -114,7 +114,10 @@ impl<'a> Reader<'a> {
 
     /// A whole number within `u32`, or smaller limits of the caller's.
     pub(super) fn number(&self, key: &'static str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let expected = match *range.end() {
+            u32::MAX => format!("a whole number, at least {}", range.start()),
+            most => format!("a whole number from {} to {most}", range.start()),
+        };
         self.typed(key, &expected, |value| integer(value).filter(|n| range.contains(n)))
     }
 

@@ -23,8 +23,8 @@ use crate::{outside, problem, world::World};
 pub async fn deploy(world: &World, id: &AppId, request: &Deploy) -> Result<Accepted, Problem> {
     let cap = world.settings.max_replicas;
     check(request, cap)?;
-    world.engine.check(&request.spec).map_err(|error| refused(&error))?;
     reach(request).await?;
+    world.engine.check(&request.spec).map_err(|error| refused(&error))?;
     let accepted = command(world, |desired, now| match desired.apps.get(id) {
         Some(app) => change(desired, id, app, request, cap, now),
         None if desired.left_alone.contains_key(id) => Err(problem::no_app(desired, id)),

@@ -258,8 +258,12 @@ async fn limits_that_make_no_sense_are_refused() {
         ("--max-uri", "1MiB"),
         ("--head-timeout", "0s"),
         ("--idle-timeout", "5"),
+        ("--listen", "here"),
+        ("--listen-tls", "127.0.0.1"),
     ] {
         let (status, said) = Program::start(&["--routes-file", "/nope", flag, value]).ended().await;
         assert!(status == Some(2) && said.contains(flag), "{flag} {value}: {status:?}: {said}");
     }
+    let (status, said) = Program::start(&["--listen", "127.0.0.1:0"]).ended().await;
+    assert!(status == Some(2) && said.contains("--routes-file FILE"), "no source of routes: {status:?}: {said}");
 }

@@ -45,6 +45,14 @@ pub(crate) async fn run(args: Args, session: &Session) -> anyhow::Result<u8> {
     Ok(if bad { exit::ERROR } else { exit::OK })
 }
 
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).fold(String::new(), |said, line| match said.as_str() {
+        "" => line.to_owned(),
+        before if before.ends_with(':') => format!("{before} {line}"),
+        before => format!("{before}; {line}"),
+    })
+}
+
 fn finding(level: &str, what: &str, found: &str, fix: &str) -> Finding {
     Finding { level: level.into(), what: what.into(), found: found.into(), fix: fix.into() }
 }
@@ -63,7 +71,7 @@ fn table(findings: &[Finding], session: &Session) -> String {
             "warning" => ("!", Paint::busy),
             _ => ("✗", Paint::bad),
         };
-        table.row([Cell::painted(mark, paint), found.what.as_str().into(), found.found.as_str().into()]);
+        table.row([Cell::painted(mark, paint), found.what.as_str().into(), one_line(&found.found).into()]);
         if !found.fix.is_empty() {
             table.row(["".into(), "".into(), format!("→ {}", found.fix).into()]);
         }
@@ -121,4 +129,15 @@ async fn host() -> Vec<Finding> {
 async fn host() -> Vec<Finding> {
     let _ = Installation::read();
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn what_was_found_is_told_in_one_line() {
+        assert_eq!(one_line("rolled back\nweb-3 wrote nothing\n"), "rolled back; web-3 wrote nothing");
+        assert_eq!(one_line("crashed\nlast lines of web-3:\n  a\n  b"), "crashed; last lines of web-3: a; b");
+    }
 }
