@@ -140,7 +140,7 @@ async fn what_is_wrong_is_said_on_one_line() {
     let bad = bad.display().to_string();
     for (args, code, text) in [
         (vec!["--manager", "http://127.0.0.1:1", "--listen", &taken, "--admin", "127.0.0.1:0"], 1, "another process"),
-        (vec!["--listen", "127.0.0.1:0"], 1, "--routes-file FILE"),
+        (vec!["--listen", "127.0.0.1:0"], 2, "--routes-file FILE"),
         (vec!["--routes-file", &bad, "--listen", "127.0.0.1:0"], 1, "line 2, column 1"),
         (vec!["--routes-file", "/nope", "--listen", "127.0.0.1:0"], 1, "/nope"),
         (vec!["--listen", "nowhere"], 2, "nowhere"),
