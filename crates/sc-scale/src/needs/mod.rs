@@ -19,8 +19,9 @@ pub const DRAIN_SECONDS: f64 = 2.0;
 /// Seconds from one decision to the next.
 const DECISION_SECONDS: f64 = 1.0;
 
-/// Before replicas are taken away, a target given by the user must be kept by the fewer with this much to spare: the
-/// dead band that keeps a load at a boundary from flapping.
+/// Before replicas are taken away, a target given by the user, or the knee where nothing but `max` is given, must be kept by the
+/// fewer with this much to spare: the dead band that keeps a load at a boundary from flapping. As wide as six deviations of the
+/// mean of ten seconds that vary by 8 %: it dips by three and rises by three within minutes.
 pub const SPARE: f64 = 0.1;
 
 /// How long a rise for latency's sake is not repeated when it did not help (more replicas do not make a slow database
@@ -231,7 +232,9 @@ fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory:
     let idle = idle(policy, demand, memory);
     let ready_for = memory.hindsight.load(now, demand.soon, margin);
     let load = ready_for + idle;
-    let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now) - backlog, each, "rps")?;
+    // With an objective what matters is what is late and what is paid; without one, a count that stays where it is.
+    let dead_band = if policy.objective.is_none() { SPARE * demand.now } else { 0.0 };
+    let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now).max(dead_band) - backlog, each, "rps")?;
     let waiting = if backlog > 0.0 { format!(" + {backlog:.1} rps to drain") } else { String::new() };
     let idle = if idle > 0.0 { format!(" + {idle:.1} rps idle") } else { String::new() };
     let load = match memory.hindsight.stands {
