@@ -40,6 +40,24 @@ pub struct FieldRules {
 }
 
 impl Rules {
+    /// What `https = "…"` in a file asks for: `redirect`, `redirect:PORT` or `optional`.
+    ///
+    /// # Errors
+    /// It is none of these: what to write.
+    pub fn https_named(word: &str) -> Result<Self, &'static str> {
+        match (word, word.strip_prefix("redirect:").map(str::parse)) {
+            ("redirect", _) => Ok(Self::https_at(None)),
+            ("optional", _) => Ok(Self::default()),
+            (_, Some(Ok(port @ 1..))) => Ok(Self::https_at(Some(port))),
+            _ => Err("write \"redirect\", \"redirect:8443\" for another port, or \"optional\""),
+        }
+    }
+
+    /// Requests without TLS are sent to `https://`, on this port (none: 443).
+    pub fn https_at(https_port: Option<u16>) -> Self {
+        Self { https: true, https_port, ..Self::default() }
+    }
+
     /// Whether nothing is asked for.
     pub fn is_default(&self) -> bool {
         *self == Self::default()

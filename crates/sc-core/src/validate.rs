@@ -4,7 +4,7 @@ mod scale;
 
 use crate::{
     records::key,
-    rules,
+    rules::{self, Rules},
     spec::{AppSpec, Compress, FileSpec, Probe, Rate, RouteSpec, ScaleSpec, Source, Traffic, Verify},
 };
 
@@ -58,9 +58,8 @@ pub fn validate(spec: &AppSpec, scale: &ScaleSpec, max_replicas: u32) -> Vec<Inv
     resources(spec, &mut found);
     security(spec, &mut found);
     times(spec, &mut found);
-    backend_tls(spec, &mut found);
-    field_rules(spec, &mut found);
-    terms(&spec.traffic, &mut found);
+    probe_protocol(spec, &mut found);
+    found.0.extend(validate_terms(&spec.traffic));
     certificate(spec, &mut found);
     volumes(spec, &mut found);
     scale::scale(scale, max_replicas, &mut found);
@@ -83,9 +82,11 @@ pub fn validate_scale(scale: &ScaleSpec, max_replicas: u32) -> Vec<Invalid> {
     found.0
 }
 
-/// Only what is wrong with what the proxy does by client and by request, for those who write routes by hand.
+/// Only what is wrong with how requests are treated, for those who write routes by hand.
 pub fn validate_terms(traffic: &Traffic) -> Vec<Invalid> {
     let mut found = Found(Vec::new());
+    backend_tls(traffic, &mut found);
+    field_rules(&traffic.rules, &mut found);
     terms(traffic, &mut found);
     found.0
 }
@@ -347,8 +348,7 @@ fn terms(traffic: &Traffic, found: &mut Found) {
     }
 }
 
-fn backend_tls(spec: &AppSpec, found: &mut Found) {
-    let (protocol, tls) = (spec.traffic.protocol, &spec.traffic.tls);
+fn backend_tls(Traffic { protocol, tls, .. }: &Traffic, found: &mut Found) {
     if *tls != Default::default() && !protocol.is_secure() {
         found.add("traffic.tls", "only the protocols \"https\" and \"h2\" are under TLS");
     }
@@ -368,13 +368,15 @@ fn backend_tls(spec: &AppSpec, found: &mut Found) {
     if let Some(name) = tls.server_name.as_deref().filter(|name| !is_name(name)) {
         found.add("traffic.tls.server_name", &format!("{name:?} is no host name"));
     }
-    if protocol != Default::default() && matches!(spec.health.probe, Probe::Http { .. }) {
+}
+
+fn probe_protocol(spec: &AppSpec, found: &mut Found) {
+    if spec.traffic.protocol != Default::default() && matches!(spec.health.probe, Probe::Http { .. }) {
         found.add("health.http", "the probe speaks HTTP/1.1 without TLS, the app does not; use `tcp` or `command`");
     }
 }
 
-fn field_rules(spec: &AppSpec, found: &mut Found) {
-    let rules = &spec.traffic.rules;
+fn field_rules(rules: &Rules, found: &mut Found) {
     for (field, rules) in [("headers.request", &rules.request), ("headers.response", &rules.response)] {
         for what in rules::faults(rules) {
             found.add(field, &what);

@@ -28,6 +28,7 @@ pub mod control;
 pub mod counters;
 pub mod headers;
 pub mod http1;
+pub mod http2;
 pub mod live;
 pub mod metrics;
 pub mod ports;

@@ -309,18 +309,11 @@ fn sticky(table: &Reader<'_>) -> Option<Sticky> {
 
 /// `https = "redirect"`, to a port other than 443 as `"redirect:8443"` or `{ port = 8443 }`.
 fn https(table: &Reader<'_>) -> Rules {
-    let to = |https_port| Rules { https: true, https_port, ..Rules::default() };
     if table.is_table("https") {
         let port = |table: &Reader<'_>| table.number("port", 1..=65_535).map(|port| port as u16);
-        return to(table.table("https").and_then(|table| finish(table, port)));
+        return Rules::https_at(table.table("https").and_then(|table| finish(table, port)));
     }
-    let word = |word: &str| match (word, word.strip_prefix("redirect:").map(str::parse)) {
-        ("redirect", _) => Ok(to(None)),
-        ("optional", _) => Ok(Rules::default()),
-        (_, Some(Ok(port @ 1..))) => Ok(to(Some(port))),
-        _ => Err("write \"redirect\", \"redirect:8443\" for another port, or \"optional\""),
-    };
-    table.parsed("https", word).unwrap_or_default()
+    table.parsed("https", Rules::https_named).unwrap_or_default()
 }
 
 /// With the rules of `[app.x.headers]`.

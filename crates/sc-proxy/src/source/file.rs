@@ -18,6 +18,12 @@
 //! response_timeout = "60s"            # also connect_timeout, queue_timeout, queue_max, max_in_flight, balance, slow_start
 //! compress = true                     # or { types = ["text/*"], min_size = "1KiB", codings = ["zstd", "br", "gzip"] }
 //! max_body = "10MiB"                  # also body_idle_timeout, total_timeout, idle_timeout = "30s"
+//! https = "redirect"                  # also "redirect:8443"
+//! tls = { verify = "none" }           # or { ca = "PEM text" }, also server_name; for protocol = "https" or "h2"
+//!
+//! [route.headers]                     # as in an app file; the same for all routes of an app
+//! request_id = true                   # also trace, forwarded, server_timing
+//! response = { set = { X-Frame-Options = "DENY" } }   # also add and remove = ["Server"]; request = { … } alike
 //!
 //! [route.health]                      # left out: backends are not probed; the same for all routes of an app
 //! path = "/healthz"                   # left out: a connection is enough
@@ -42,12 +48,16 @@ use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
     spec::{Protocol, Redirect, RouteSpec, Traffic},
-    validate::Invalid,
+    validate::{Invalid, validate_terms},
 };
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{RouteSource, Update, target::Target, terms::Terms};
+use super::{
+    RouteSource, Update,
+    target::Target,
+    terms::{Headers, Terms},
+};
 use crate::{
     probe::{Probe, Probes},
     table::host_pattern,
@@ -99,16 +109,20 @@ struct Entry {
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
     traffic: Option<Terms>,
+    headers: Option<Headers>,
     health: Option<Probe>,
 }
 
 /// What a file says of an app, over all its routes.
 #[derive(Default)]
 struct Said {
+    /// Where its terms are.
+    at: String,
     routes: Vec<RouteSpec>,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
     traffic: Option<Terms>,
+    headers: Option<Headers>,
     health: Option<Probe>,
 }
 
@@ -157,7 +171,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
     let mut owners: HashMap<RouteSpec, AppId> = HashMap::new();
     for entry in file.route {
         let at = place(text, entry.span().start);
-        let Entry { app, host, path, strip, redirect, tcp, backends, protocol, traffic, health } = entry.into_inner();
+        let Entry { app, host, path, strip, redirect, tcp, backends, protocol, traffic, headers, health } =
+            entry.into_inner();
         let route =
             RouteSpec { host: host.map(|host| host.0), path: path.0, strip, redirect, tcp: tcp.map(NonZeroU16::get) };
         if route.tcp.is_some() && route != RouteSpec::of_port(route.tcp.unwrap_or_default()) {
@@ -180,13 +195,14 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         }
         let said = apps.entry(app.clone()).or_default();
         said.routes.push(route);
+        if said.at.is_empty() || traffic.is_some() || headers.is_some() {
+            said.at = at.clone();
+        }
         let differs = |what| format!("{at}: app {app} has {what} above; give all its routes the same, or only one");
         agree(&mut said.backends, backends).map_err(|()| differs("other backends"))?;
         agree(&mut said.protocol, protocol).map_err(|()| differs("another protocol"))?;
-        if let Some(Invalid { field, what }) = traffic.iter().flat_map(Terms::faults).next() {
-            return Err(format!("{at}: {field}: {what}"));
-        }
         agree(&mut said.traffic, traffic).map_err(|()| differs("other terms of traffic"))?;
+        agree(&mut said.headers, headers).map_err(|()| differs("other rules of headers"))?;
         agree(&mut said.health, health).map_err(|()| differs("another health check"))?;
     }
     let mut parsed = Parsed::default();
@@ -202,7 +218,12 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let backends = targets.map(backend).collect();
         parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         let protocol = said.protocol.unwrap_or_default();
-        let traffic = Traffic { protocol, ..said.traffic.unwrap_or_default().into() };
+        let traffic = Traffic::from(said.traffic.unwrap_or_default());
+        let rules = said.headers.unwrap_or_default().on(traffic.rules);
+        let traffic = Traffic { protocol, rules, ..traffic };
+        if let Some(Invalid { field, what }) = validate_terms(&traffic).into_iter().next() {
+            return Err(format!("{}: {field}: {what}", said.at));
+        }
         parsed.apps.push(AppRoutes { traffic, ..AppRoutes::new(app, said.routes, backends) });
     }
     Ok(parsed)
@@ -316,7 +337,7 @@ impl RouteSource for FileSource {
 
 #[cfg(test)]
 mod tests {
-    use sc_core::spec::Sticky;
+    use sc_core::spec::{Sticky, Verify};
 
     use super::*;
 
@@ -390,6 +411,24 @@ mod tests {
     }
 
     #[test]
+    fn heads_and_tls_are_those_of_an_app_file() {
+        let traffic = |text: &str| read(&format!("[[route]]\napp = \"web\"\n{text}")).unwrap()[0].traffic.clone();
+        let rules = traffic(
+            "[route.traffic]\nhttps = \"redirect:8443\"\n[route.headers]\nrequest_id = true\nserver_timing = true\n\
+             request.remove = [\"X-Debug\"]\nresponse = { set = { X-Frame-Options = \"DENY\" } }",
+        )
+        .rules;
+        assert_eq!((rules.https, rules.https_port), (true, Some(8443)));
+        assert_eq!((rules.request_id, rules.server_timing, rules.trace, rules.forwarded), (true, true, false, false));
+        assert_eq!((&*rules.request.remove[0], &*rules.response.set["X-Frame-Options"]), ("X-Debug", "DENY"));
+        assert_eq!(traffic("traffic.https = { port = 444 }").rules.https_port, Some(444));
+        assert_eq!(traffic("traffic.https = \"optional\"").rules, Default::default());
+        let tls =
+            traffic("protocol = \"h2\"\n[route.traffic.tls]\nverify = \"none\"\nserver_name = \"in.example\"").tls;
+        assert_eq!((tls.verify, tls.server_name.as_deref()), (Verify::None, Some("in.example")));
+    }
+
+    #[test]
     fn a_file() {
         let apps = read(
             r#"
@@ -444,6 +483,17 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"soon\" }", "line 4", "is no duration"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nsticky = { ttl = \"1ms\" }", "line 1", "from 1s"),
             ("[[route]]\napp = \"a\"\n[route.traffic]\nrate = { requests = 1 }", "line 4", "missing field `per`"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nhttps = \"always\"", "line 4", "redirect:8443"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\nhttps = { port = 0 }", "line 4", "nonzero"),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\ntls = { verify = \"none\" }", "line 1", "\"https\" and \"h2\""),
+            ("[[route]]\napp = \"a\"\n[route.traffic]\ntls = { verify = \"none\", ca = \"x\" }", "line 4", "together"),
+            ("[[route]]\napp = \"a\"\n[route.headers]\nrequest = { remove = [\"Host\"] }", "line 1", "headers.request"),
+            ("[[route]]\napp = \"a\"\n[route.headers]\ntraces = true", "line 4", "unknown field"),
+            (
+                "[[route]]\napp = \"a\"\nheaders = {}\n[[route]]\napp = \"a\"\npath = \"/x\"\nheaders = { trace = true }",
+                "line 4, column 1",
+                "other rules of headers",
+            ),
             (
                 "[[route]]\napp = \"a\"\nprotocol = \"h2c\"\n[[route]]\napp = \"a\"\npath = \"/x\"\nprotocol = \"h2\"",
                 "line 4, column 1",

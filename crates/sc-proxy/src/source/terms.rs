@@ -1,11 +1,14 @@
-//! What a routes file says of an app's traffic, with the keys of an app file's `[app.x.traffic]`.
+//! What a routes file says of an app's traffic and of its heads, with the keys of an app file's `[app.x.traffic]` and
+//! `[app.x.headers]`.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, num::NonZeroU16};
 
 use sc_core::{
-    spec::{Balance, Bounds, ClientKey, Coding, Compress, ProxyProtocol, Rate, Sticky, TcpSpec, Traffic},
+    rules::{FieldRules, Rules},
+    spec::{
+        BackendTls, Balance, Bounds, ClientKey, Coding, Compress, ProxyProtocol, Rate, Sticky, TcpSpec, Traffic, Verify,
+    },
     units::{parse_duration, parse_size},
-    validate::{Invalid, validate_terms},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -33,13 +36,8 @@ pub(super) struct Terms {
     slow_start: Option<Span>,
     #[serde(deserialize_with = "compress")]
     compress: Option<Compress>,
-}
-
-impl Terms {
-    /// What is wrong with them beyond their syntax.
-    pub(super) fn faults(&self) -> Vec<Invalid> {
-        validate_terms(&self.clone().into())
-    }
+    https: Https,
+    tls: Tls,
 }
 
 impl From<Terms> for Traffic {
@@ -67,8 +65,99 @@ impl From<Terms> for Traffic {
             bounds,
             tcp,
             compress: terms.compress,
+            rules: terms.https.0,
+            tls: terms.tls.0,
             ..default
         }
+    }
+}
+
+/// What is done to the heads of an app's requests and answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Headers {
+    request_id: bool,
+    trace: bool,
+    forwarded: bool,
+    server_timing: bool,
+    request: FieldRules,
+    response: FieldRules,
+}
+
+impl Headers {
+    /// The rules with these beside what is said of HTTPS.
+    pub(super) fn on(self, Rules { https, https_port, .. }: Rules) -> Rules {
+        let Self { request_id, trace, forwarded, server_timing, request, response } = self;
+        Rules { https, https_port, request_id, trace, forwarded, server_timing, request, response }
+    }
+}
+
+/// `"redirect"`, to a port other than 443 as `"redirect:8443"` or `{ port = 8443 }`, or `"optional"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Https(Rules);
+
+impl<'de> Deserialize<'de> for Https {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordOrPort)
+    }
+}
+
+struct WordOrPort;
+
+impl<'de> Visitor<'de> for WordOrPort {
+    type Value = Https;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"redirect\", { port = 8443 } or \"optional\"")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Https, E> {
+        Rules::https_named(word).map(Https).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Https, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Port {
+            port: NonZeroU16,
+        }
+        let Port { port } = Port::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Https(Rules::https_at(Some(port.get()))))
+    }
+}
+
+/// How backends are known under TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SaidOfTls")]
+struct Tls(BackendTls);
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SaidOfTls {
+    verify: Option<Named>,
+    ca: Option<String>,
+    server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Named {
+    System,
+    None,
+}
+
+impl TryFrom<SaidOfTls> for Tls {
+    type Error = &'static str;
+    fn try_from(SaidOfTls { verify, ca, server_name }: SaidOfTls) -> Result<Self, Self::Error> {
+        let verify = match (verify, ca) {
+            (Some(_), Some(_)) => {
+                return Err("`verify` and `ca` together: backends are known by the authorities in `ca` alone");
+            }
+            (_, Some(ca)) => Verify::Ca(ca),
+            (Some(Named::None), _) => Verify::None,
+            _ => Verify::System,
+        };
+        Ok(Self(BackendTls { verify, server_name }))
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{Open, TICK, Worker, h2, serial::BySerial, serve, watched::Io};
-use crate::{config::Limits, http1::Guard};
+use crate::{config::Limits, http1::Guard, http2};
 
 /// A connection's phase and time. Atomic only because hyper wants its transport to be `Send`; one thread uses it.
 #[derive(Debug, Default)]
@@ -315,12 +315,12 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stre
         until_over(&worker, &phase, begin).await
     };
     let Some(Ok(read)) = begun else { return };
-    if read.starts_with(h2::PREFACE) {
+    if read.starts_with(http2::PREFACE) {
         return Box::pin(h2::serve(worker, open, stream, read, peer)).await;
     }
     let limits = &worker.limits;
     let guard = Guard::new(limits.head_bytes, limits.head_fields);
-    let io = Io::new(stream, read, phase.clone(), limits.head_timeout, Some(guard));
+    let io = Io::of_requests(stream, read, phase.clone(), limits.head_timeout, guard);
     let service = {
         let worker = worker.clone();
         service_fn(move |request: hyper::Request<Incoming>| serve::serve(worker.clone(), client.clone(), request))
@@ -338,7 +338,7 @@ const FIRST: usize = 4 * 1024;
 
 /// Reads on for as long as what was read could be the start of HTTP/2.
 async fn begin(stream: &mut impl Transport, read: Bytes, phase: &Phase, limit: Duration) -> std::io::Result<Bytes> {
-    let may_be = |read: &[u8]| read.len() < h2::PREFACE.len() && h2::PREFACE.starts_with(read);
+    let may_be = |read: &[u8]| read.len() < http2::PREFACE.len() && http2::PREFACE.starts_with(read);
     if !may_be(&read) {
         return Ok(read);
     }

@@ -5,10 +5,9 @@
 //! the client before we took them (rapid reset) and by us for its errors (MadeYouReset), buffers and windows. A client that
 //! takes nothing of an answer for as long as a connection may be idle loses that stream, and its backend is free again.
 //!
-//! Not bounded is how often a client asks for what h2 answers by itself, PING and SETTINGS: at most one of each is kept, and none is
-//! answered while the client reads no answers, so that nothing grows; but a client that does read them is answered at the
-//! speed of its connection, on its thread's time. h2 has no hook that would tell of them. Heads are judged by [`super::judge`],
-//! and interim answers (103) of backends are not passed on: hyper's server has no way to send them, though its client can tell of
+//! What h2 answers by itself, PING and SETTINGS, and other frames that carry nothing: h2 keeps at most one answer of each, and
+//! gives none while the client reads none; how many may come in all is bounded by what the rest is worth
+//! ([`crate::http2`]). Heads are judged by [`super::judge`], and interim answers (103) of backends are not passed on: hyper's server has no way to send them, though its client can tell of
 //! them (`hyper::ext::on_informational`).
 
 use std::{
@@ -51,9 +50,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// How long a connection that was told to go may take when nothing is under way.
 const LEAVE: Duration = Duration::from_secs(5);
-
-/// What a client sends first that speaks HTTP/2 without being asked (RFC 9113 section 3.3).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Spawns on this thread.
 #[derive(Clone, Copy)]
@@ -100,7 +96,7 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, stream: 
     let client = Rc::new(Client::new(&worker, peer, T::SECURE));
     let phase = client.phase.clone();
     let streams = Rc::new(Streams { open: Cell::new(0), phase: phase.clone(), idle: worker.limits.idle_timeout });
-    let io = Io::new(stream, read, phase.clone(), worker.limits.head_timeout, None);
+    let io = Io::of_frames(stream, read, phase.clone(), worker.limits.head_timeout);
     let service = {
         let worker = worker.clone();
         service_fn(move |request| answer(worker.clone(), client.clone(), streams.clone(), request))

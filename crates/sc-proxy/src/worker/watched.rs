@@ -1,5 +1,5 @@
-//! A client's connection as hyper sees it: the phase hears when a request begins, and for HTTP/1.1 a guard looks at what
-//! comes in. HTTP/2 has frames of its own and no guard.
+//! A client's connection as hyper sees it: the phase hears when a request begins, for HTTP/1.1 a guard looks at what
+//! comes in, and for HTTP/2 another at what its frames are worth.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,15 +16,35 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client::{Phase, Transport};
-use crate::http1::Guard;
+use crate::{http1::Guard, http2::Frames};
 
 /// How much the guard looks at at once.
 const WATCHED: usize = 16 * 1024;
 
-/// A transport that remembers how much the last reading gave.
+/// A transport that remembers how much the last reading gave, and ends where frames flood it.
 struct Counted<T> {
     inner: T,
     last: usize,
+    /// The frames of HTTP/2.
+    frames: Option<Frames>,
+}
+
+impl<T> Counted<T> {
+    fn sent(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(frames), Poll::Ready(Ok(n))) = (&mut self.frames, &result) {
+            frames.sent(*n);
+        }
+        result
+    }
+}
+
+/// The client sends frames that carry nothing, and no end of them.
+fn flooded(frames: &mut Frames, came: &[u8]) -> io::Result<()> {
+    if frames.came(came, Instant::now) {
+        return Ok(());
+    }
+    tracing::debug!("a flood of HTTP/2 frames that carry nothing: its connection ends");
+    Err(io::Error::other("too many HTTP/2 frames that carry nothing"))
 }
 
 impl<T: Transport> AsyncRead for Counted<T> {
@@ -32,13 +52,17 @@ impl<T: Transport> AsyncRead for Counted<T> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         self.last = buf.filled().len() - before;
-        Poll::Ready(Ok(()))
+        match &mut self.frames {
+            Some(frames) => Poll::Ready(flooded(frames, &buf.filled()[before..])),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
 impl<T: Transport> AsyncWrite for Counted<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let sent = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.sent(sent)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -58,7 +82,8 @@ impl<T: Transport> AsyncWrite for Counted<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let sent = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.sent(sent)
     }
 }
 
@@ -70,14 +95,33 @@ pub(super) struct Io<T> {
     phase: Arc<Phase>,
     /// How long a connection may take from its first byte to a request.
     head: Duration,
-    /// What looks at the bytes; nothing for HTTP/2.
+    /// What looks at requests; nothing for HTTP/2.
     guard: Option<Guard>,
 }
 
 impl<T: Transport> Io<T> {
-    /// `read`: what was read from it already; `head`: how long it may take from its first byte to a request.
-    pub(super) fn new(stream: T, read: Bytes, phase: Arc<Phase>, head: Duration, guard: Option<Guard>) -> Self {
-        Self { inner: TokioIo::new(Counted { inner: stream, last: 0 }), read, phase, head, guard }
+    /// With HTTP/1.1. `read`: what was read from it already; `head`: how long it may take from its first byte to a request.
+    pub(super) fn of_requests(stream: T, read: Bytes, phase: Arc<Phase>, head: Duration, guard: Guard) -> Self {
+        Self {
+            inner: TokioIo::new(Counted { inner: stream, last: 0, frames: None }),
+            read,
+            phase,
+            head,
+            guard: Some(guard),
+        }
+    }
+
+    /// With HTTP/2, from its preface on.
+    pub(super) fn of_frames(stream: T, read: Bytes, phase: Arc<Phase>, head: Duration) -> Self {
+        let mut frames = Frames::new(Instant::now());
+        frames.came(&read, Instant::now); // Far less than may come at once.
+        Self {
+            inner: TokioIo::new(Counted { inner: stream, last: 0, frames: Some(frames) }),
+            read,
+            phase,
+            head,
+            guard: None,
+        }
     }
 
     /// Whether the next `room` bytes are nothing that the guard must see before hyper does.

@@ -19,12 +19,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const PRIORITY_UPDATE: u8 = 16;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -187,6 +189,40 @@ async fn pings_and_settings_that_are_not_read() {
     for chunk in [ping, settings] {
         let bench = bench().await;
         assert_ne!(flood(&bench, &[], false, || chunk.clone()).await, End::Taken);
+    }
+}
+
+/// CVE-2019-9512, 9515, 9513 and what else carries nothing, from a client that reads all answers.
+#[tokio::test]
+async fn frames_that_carry_nothing() {
+    for (what, chunk) in [
+        ("PING", frame(PING, 0, 0, &[0; 8])),
+        ("PING answered that was not sent", frame(PING, 1, 0, &[0; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])),
+        ("PRIORITY", frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 7])),
+        ("PRIORITY_UPDATE", frame(PRIORITY_UPDATE, 0, 0, &[0, 0, 0, 3, b'u'])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+        ("a kind that nobody knows", frame(0xbe, 0, 0, &[0; 100])),
+    ] {
+        let bench = bench().await;
+        let chunk = chunk.repeat(1_000);
+        assert_eq!(flood(&bench, &[], true, || chunk.clone()).await, End::Closed, "{what}");
+    }
+}
+
+/// Far more PINGs and WINDOW_UPDATEs than may come for nothing, each beside a request or its answer.
+#[tokio::test]
+async fn frames_beside_requests_are_no_flood() {
+    let bench = bench().await;
+    let mut stream = open(&bench, &[]).await;
+    for n in 0..10_000 {
+        let id = 2 * n + 1;
+        let updates = frame(WINDOW_UPDATE, 0, 0, &5_u32.to_be_bytes()).repeat(2);
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, id, &head(GET));
+        stream.write_all(&[request, frame(PING, 0, 0, &[0; 8]), updates].concat()).await.unwrap();
+        while !matches!(timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap(), (DATA | RST_STREAM, by) if by == id)
+        {
+        }
     }
 }
 
