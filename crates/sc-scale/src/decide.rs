@@ -3,9 +3,11 @@
 use crate::{
     Alert, Decision, Memory, Now, Policy, Window,
     capacity::{KNEE, Reading},
+    demand::chance,
     guards,
     hindsight::Second,
     needs::{self, Ask, Tried},
+    window::noise,
 };
 
 /// Decides how many replicas an app shall have now.
@@ -191,7 +193,7 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         memory.raised_ms = now.at_ms;
         memory.starts.rose(now, want);
         let reading = Reading::take(window, now.at_ms, 2);
-        if reading.is_some_and(|reading| flapped(now, reading, memory)) {
+        if reading.is_some_and(|reading| flapped(now, window, reading, memory)) {
             memory.flaps = (memory.flaps + 1).min(guards::FLAPS_MAX);
             memory.flapped_ms = now.at_ms;
             let last = Reading::take(window, now.at_ms, 1).filter(|_| memory.capacity.over > 0);
@@ -216,13 +218,18 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
     }
 }
 
-/// Whether a step down is taken back at no more load than it was taken at: it should not have been. Where answers have
-/// become late since, somewhat more load is no excuse.
-fn flapped(now: &Now, reading: Reading, memory: &Memory) -> bool {
+/// Whether a step down is taken back at no more load than it was taken at, but for chance: it should not have been. Where answers
+/// have become late since, somewhat more load is no excuse.
+fn flapped(now: &Now, window: &Window, reading: Reading, memory: &Memory) -> bool {
     let recent = now.at_ms.saturating_sub(memory.lowered_ms) < REGRET_MS;
     let slack = if memory.capacity.over > 0 { 1.1 } else { 1.02 };
-    recent && reading.arrivals <= slack * memory.lowered_load
+    // Where all is noise, a rise of chance is to be met like any other: that is no boundary that a steady load lies at.
+    let most = (CHANCE_MAX * memory.lowered_load).max(noise(memory.lowered_load, 2));
+    recent && reading.arrivals <= slack * memory.lowered_load + chance(window, now.at_ms, 2).min(most)
 }
+
+/// The largest share of a load that is taken for the chance of two seconds, if independent arrivals vary less.
+const CHANCE_MAX: f64 = 0.1;
 
 /// So many seconds of late answers in a row are no chance.
 const LATE_SECONDS: u32 = 10;

@@ -82,6 +82,11 @@ fn strays(window: &Window, at_ms: u64) -> f64 {
     *bends[..n].select_nth_unstable_by(n / 2, f64::total_cmp).1 / (0.6745 * 6f64.sqrt())
 }
 
+/// How far the mean of so many seconds may lie off their course by chance.
+pub(crate) fn chance(window: &Window, at_ms: u64, seconds: u32) -> f64 {
+    DOUBT * strays(window, at_ms) / f64::from(seconds).sqrt()
+}
+
 /// The line of least squares through some seconds.
 struct Line {
     /// Their mean: the line's height at their middle.

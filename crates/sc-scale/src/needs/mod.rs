@@ -207,6 +207,16 @@ fn spare(load: f64) -> f64 {
     noise(load, 10)
 }
 
+/// The same where what a replica takes was learned. With an objective, what matters is what is late and what is paid: the band is as
+/// wide as noise has shown to be needed, by the steps down that had to be taken back. Without one, a count that stays where it is.
+fn dead_band(policy: &Policy, demand: Demand, memory: &Memory) -> f64 {
+    let (noise, most) = (spare(demand.now), SPARE * demand.now);
+    match policy.objective {
+        Some(_) => (noise * f64::from(1 + memory.flaps)).min(most.max(2.0 * noise)),
+        None => noise.max(most),
+    }
+}
+
 /// Requests wait and nothing is there to serve them: wake at once, with as many as will work them off in time.
 fn held(policy: &Policy, now: &Now, memory: &Memory) -> Option<Ask> {
     if now.held == 0 || now.ready > 0 {
@@ -232,9 +242,7 @@ fn capacity(policy: &Policy, now: &Now, demand: Demand, window: &Window, memory:
     let idle = idle(policy, demand, memory);
     let ready_for = memory.hindsight.load(now, demand.soon, margin);
     let load = ready_for + idle;
-    // With an objective what matters is what is late and what is paid; without one, a count that stays where it is.
-    let dead_band = if policy.objective.is_none() { SPARE * demand.now } else { 0.0 };
-    let mut ask = Ask::shared("capacity", load + backlog, spare(demand.now).max(dead_band) - backlog, each, "rps")?;
+    let mut ask = Ask::shared("capacity", load + backlog, dead_band(policy, demand, memory) - backlog, each, "rps")?;
     let waiting = if backlog > 0.0 { format!(" + {backlog:.1} rps to drain") } else { String::new() };
     let idle = if idle > 0.0 { format!(" + {idle:.1} rps idle") } else { String::new() };
     let load = match memory.hindsight.stands {
