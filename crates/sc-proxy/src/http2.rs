@@ -32,7 +32,13 @@ const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+
+/// Bytes of content that a DATA frame surely has: up to 256 of it may be padding (RFC 9113 section 6.1).
+fn carried(length: u32, flags: u8) -> i64 {
+    let padding = if flags & PADDED == 0 { 0 } else { 256 };
+    i64::from(length.saturating_sub(padding))
+}
 
 /// The frames of one connection.
 #[derive(Debug)]
@@ -84,7 +90,8 @@ impl Frames {
         let whole = HEAD as i64 + i64::from(length);
         match kind {
             HEADERS | CONTINUATION => self.earn(length.into()),
-            DATA if length > 0 || flags & END_STREAM != 0 => self.earn(length.into()),
+            // A stream that was answered can be ended again and again, at no cost to the client; and padding may be all there is.
+            DATA if carried(length, flags) > 0 => self.earn(carried(length, flags)),
             // The answer is of the same size, and must not earn anything.
             PING if flags & ACK == 0 => self.left -= whole + EARNED * whole,
             SETTINGS if flags & ACK == 0 => self.left -= whole + EARNED * HEAD as i64,
@@ -113,6 +120,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const END_STREAM: u8 = 1;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = (payload as u32).to_be_bytes();
@@ -145,6 +154,9 @@ mod tests {
             (8, 0, 4, 0),
             (0xbe, 0, 100, 0),
             (DATA, 0, 0, 0),
+            (DATA, END_STREAM, 0, 0),
+            (DATA, END_STREAM | PADDED, 1, 0),
+            (DATA, PADDED, 256, 0),
         ] {
             let most = taken(&frame(kind, flags, payload), answer);
             assert!((1_000..30_000).contains(&most), "{most} of kind {kind}, flags {flags}, {payload} bytes");
@@ -153,9 +165,11 @@ mod tests {
 
     #[test]
     fn what_carries_something_is_not() {
-        for (kind, flags, payload) in [(HEADERS, 4, 20), (DATA, 0, 1), (DATA, END_STREAM, 0), (CONTINUATION, 4, 10)] {
+        for (kind, flags, payload) in [(HEADERS, 4, 20), (DATA, 0, 1), (DATA, PADDED, 1_000), (CONTINUATION, 4, 10)] {
             assert_eq!(taken(&frame(kind, flags, payload), 0), 100_000, "kind {kind}");
         }
+        // A request whose end comes by itself.
+        assert_eq!(taken(&[frame(HEADERS, 4, 5), frame(DATA, END_STREAM, 0)].concat(), 0), 100_000);
         // Two WINDOW_UPDATE for each small event of an answer.
         assert_eq!(taken(&frame(8, 0, 4).repeat(2), 9 + 20), 100_000);
         // A PING for each kilobyte of a download, as gRPC does to measure the path.

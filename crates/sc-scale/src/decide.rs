@@ -193,7 +193,8 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         memory.raised_ms = now.at_ms;
         memory.starts.rose(now, want);
         let reading = Reading::take(window, now.at_ms, 2);
-        if reading.is_some_and(|reading| flapped(now, window, reading, memory)) {
+        if winner.per.is_some() && reading.is_some_and(|reading| flapped(now, window, reading, memory)) {
+            memory.lowered_load = 0.0; // Each step down is taken back once.
             memory.flaps = (memory.flaps + 1).min(guards::FLAPS_MAX);
             memory.flapped_ms = now.at_ms;
             let last = Reading::take(window, now.at_ms, 1).filter(|_| memory.capacity.over > 0);
@@ -205,6 +206,10 @@ fn remember(policy: &Policy, now: &Now, window: &Window, want: u32, winner: &Ask
         if let Some(reading) = reading.filter(|_| for_latency) {
             memory.tried = Some(Tried::next(memory.tried.as_ref(), now, want, reading));
         }
+    }
+    if memory.flaps > 0 && now.at_ms.saturating_sub(memory.flapped_ms) > guards::FORGET_MS {
+        memory.flaps -= 1;
+        memory.flapped_ms = now.at_ms;
     }
     if want < now.want {
         guards::turn(now, false, memory);

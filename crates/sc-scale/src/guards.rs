@@ -61,6 +61,9 @@ pub const FLAPS_MAX: u32 = 4;
 /// A step down so long after the last one that had to be taken back takes one doubling back, in milliseconds.
 pub const FORGIVE_MS: u64 = 300_000;
 
+/// And so does this time without any, in milliseconds: an hour.
+pub const FORGET_MS: u64 = 3_600_000;
+
 /// Bounds of the hold time that is chosen here, in milliseconds: the shortest span that a rise is looked for in, so that a
 /// dip of chance is none; and no more than what users know from their other autoscaler.
 const HOLD_MS: (u64, u64) = (5_000, 300_000);

@@ -11,9 +11,8 @@ pub const SECONDS: usize = 900;
 /// Data older than this (ms) is stale: it may hold or raise the count, never lower it.
 pub const STALE_MS: u64 = 5_000;
 
-/// Seconds without a sample of what the replicas use after which that is not known: some for the mean that is taken of it, and some
-/// for replicas that are only warming up.
-const UNMEASURED: u64 = 15;
+/// Seconds without a sample of what the replicas use after which that is not known: as many as the mean that is taken of it.
+pub(crate) const UNMEASURED: u64 = 10;
 
 /// One second of one app, summed over all proxies and replicas. What is zero or none is left out of its JSON: a day of
 /// them is kept.
@@ -144,9 +143,13 @@ impl Window {
         if !last.complete {
             return Some("not every proxy has reported: never lower".to_owned());
         }
-        let measured = |sample: &Sample| sample.cpu.is_some() || sample.memory.is_some();
-        let unmeasured = last.ready > 0 && !self.last(at_ms, UNMEASURED).any(measured);
-        (unmeasured && self.seconds.iter().any(measured))
+        if !last.arrivals.is_finite() {
+            return Some("the count of requests is no number: never lower".to_owned());
+        }
+        let vanished = |measured: fn(&Sample) -> bool| {
+            last.ready > 0 && !self.last(at_ms, UNMEASURED).any(measured) && self.seconds.iter().any(measured)
+        };
+        (vanished(|sample| sample.cpu.is_some()) || vanished(|sample| sample.memory.is_some()))
             .then(|| format!("what the replicas use was not measured for {UNMEASURED} s: never lower"))
     }
 }

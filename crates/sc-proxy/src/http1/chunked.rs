@@ -24,6 +24,8 @@ enum State {
     #[default]
     FirstDigit,
     Size,
+    /// Blanks after a size: an extension or the line's end must follow.
+    Blank,
     Extension,
     SizeLf,
     Data,
@@ -69,8 +71,9 @@ impl Chunked {
     fn step(&mut self, byte: u8) -> Result<(), Bad> {
         self.state = match (self.state, byte) {
             (State::FirstDigit | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
-            (State::Size | State::Extension, b'\r') => State::SizeLf,
-            (State::Size, b';' | b' ' | b'\t') => State::Extension,
+            (State::Size | State::Blank | State::Extension, b'\r') => State::SizeLf,
+            (State::Size | State::Blank, b';') => State::Extension,
+            (State::Size | State::Blank, b' ' | b'\t') => self.extension().map(|_| State::Blank)?,
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.extension()?,
             (State::SizeLf, b'\n') if self.left == 0 => State::Trailers,
             (State::SizeLf, b'\n') => State::Data,
@@ -193,6 +196,8 @@ mod tests {
             "11111111111111111\r\n",
             "1;\x01\r\na\r\n0\r\n\r\n",
             "1;a\nb\r\na\r\n0\r\n\r\n",
+            "1 2\r\na\r\n0\r\n\r\n",
+            "1 \t\x0b\r\na\r\n0\r\n\r\n",
             "1\r\r\na\r\n0\r\n\r\n",
             "0\r\nx y: 1\r\n\r\n",
             "0\r\nx: 1\n\r\n",
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_comes_after_is_not_touched_and_only_harmless_trailers_go_on() {
-        let body = "3;x=\"y\"\r\nabc\r\n02 \r\nde\r\n0\r\nX-Sum: 5\r\nContent-Length: 9\r\nHost: a\r\n\r\nGET /";
+        let body = "3 \t;x=\"y\"\r\nabc\r\n02 \r\nde\r\n0\r\nX-Sum: 5\r\nContent-Length: 9\r\nHost: a\r\n\r\nGET /";
         let want = (b"abcde".to_vec(), b"X-Sum: 5\r\n".to_vec(), body.len() - 5);
         for split in [1, 2, 7, usize::MAX] {
             assert_eq!(decode(body.as_bytes(), split), Ok(want.clone()));

@@ -33,7 +33,7 @@
 //! healthy_after = 2                   # good ones in a row
 //! ```
 //!
-//! The file is looked at five times a second. A new version is taken whole or not at all.
+//! The file is looked at five times a second. A new version is taken whole or not at all, when it has not changed for one look.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,7 +47,7 @@ use async_trait::async_trait;
 use sc_core::{
     AppId, ReplicaId,
     routes::{AppRoutes, BackendRoute},
-    spec::{Protocol, Redirect, RouteSpec, Traffic},
+    spec::{Protocol, Redirect, RouteSpec, Traffic, Verify},
     validate::{Invalid, validate_terms},
 };
 use serde::Deserialize;
@@ -61,6 +61,7 @@ use super::{
 use crate::{
     probe::{Probe, Probes},
     table::host_pattern,
+    tls::check_ca,
 };
 
 /// How often the file is looked at.
@@ -116,8 +117,8 @@ struct Entry {
 /// What a file says of an app, over all its routes.
 #[derive(Default)]
 struct Said {
-    /// Where its terms are.
-    at: String,
+    /// Where it is first, and where its terms, its rules of headers and its health check are.
+    at: [String; 4],
     routes: Vec<RouteSpec>,
     backends: Option<Vec<Target>>,
     protocol: Option<Protocol>,
@@ -195,9 +196,8 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         }
         let said = apps.entry(app.clone()).or_default();
         said.routes.push(route);
-        if said.at.is_empty() || traffic.is_some() || headers.is_some() {
-            said.at = at.clone();
-        }
+        let here = [said.at[0].is_empty(), traffic.is_some(), headers.is_some(), health.is_some()];
+        said.at.iter_mut().zip(here).filter(|(_, here)| *here).for_each(|(place, _)| place.clone_from(&at));
         let differs = |what| format!("{at}: app {app} has {what} above; give all its routes the same, or only one");
         agree(&mut said.backends, backends).map_err(|()| differs("other backends"))?;
         agree(&mut said.protocol, protocol).map_err(|()| differs("another protocol"))?;
@@ -216,17 +216,34 @@ pub fn parse(text: &str, mut number: impl FnMut(&AppId, SocketAddr) -> u64) -> R
         let mut seen = std::collections::HashSet::new();
         let targets = said.backends.unwrap_or_default().into_iter().filter(|target| seen.insert(target.addr));
         let backends = targets.map(backend).collect();
-        parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         let protocol = said.protocol.unwrap_or_default();
         let traffic = Traffic::from(said.traffic.unwrap_or_default());
         let rules = said.headers.unwrap_or_default().on(traffic.rules);
         let traffic = Traffic { protocol, rules, ..traffic };
-        if let Some(Invalid { field, what }) = validate_terms(&traffic).into_iter().next() {
-            return Err(format!("{}: {field}: {what}", said.at));
+        if let Some((place, Invalid { field, what })) = fault(&traffic, said.health.as_ref()) {
+            let place = Some(&said.at[place]).filter(|place| !place.is_empty()).unwrap_or(&said.at[0]);
+            return Err(format!("{place}: {field}: {what}"));
         }
+        parsed.probes.extend(said.health.map(|probe| (app.clone(), probe)));
         parsed.apps.push(AppRoutes { traffic, ..AppRoutes::new(app, said.routes, backends) });
     }
     Ok(parsed)
+}
+
+/// What is wrong with an app's terms beyond their syntax, and in which of [`Said::at`].
+fn fault(traffic: &Traffic, health: Option<&Probe>) -> Option<(usize, Invalid)> {
+    let invalid = |field: &str, what: String| Invalid { field: field.to_owned(), what };
+    if let Some(found) = validate_terms(traffic).into_iter().next() {
+        return Some((if found.field.starts_with("headers") { 2 } else { 1 }, found));
+    }
+    if let Verify::Ca(pem) = &traffic.tls.verify
+        && let Err(error) = check_ca(pem)
+    {
+        return Some((1, invalid("traffic.tls.ca", crate::start::chain(&error))));
+    }
+    let asks = health.is_some_and(|health| health.path.is_some());
+    let what = "it is asked for with HTTP/1.1 and without TLS, which the app does not speak; leave it out: a connection is enough";
+    (asks && traffic.protocol != Protocol::default()).then(|| (3, invalid("health.path", what.to_owned())))
 }
 
 /// Takes a value in that may be said once, or again the same.
@@ -253,6 +270,8 @@ pub(crate) struct FileSource {
     numbers: HashMap<(AppId, SocketAddr), u64>,
     next: HashMap<AppId, u64>,
     seen: Option<Stamp>,
+    /// What it was at the last look.
+    last: Option<Stamp>,
     revision: u64,
     first: Option<Parsed>,
     /// What was told to be wrong.
@@ -265,7 +284,7 @@ impl FileSource {
     /// Reads the file for the first time.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let (path, numbers, next) = (path.to_owned(), HashMap::new(), HashMap::new());
-        let mut source = Self { path, numbers, next, seen: None, revision: 0, first: None, broken: None };
+        let mut source = Self { path, numbers, next, seen: None, last: None, revision: 0, first: None, broken: None };
         source.seen = source.stamp();
         source.first = Some(source.read()?);
         Ok(source)
@@ -307,7 +326,9 @@ impl RouteSource for FileSource {
         loop {
             tokio::time::sleep(LOOK).await;
             let stamp = self.stamp();
-            if stamp == self.seen {
+            // One that is still being written would be read half, or empty: it must have been the same for two looks.
+            let settled = std::mem::replace(&mut self.last, stamp) == stamp;
+            if stamp == self.seen || !settled {
                 continue;
             }
             match self.read() {
@@ -337,7 +358,7 @@ impl RouteSource for FileSource {
 
 #[cfg(test)]
 mod tests {
-    use sc_core::spec::{Sticky, Verify};
+    use sc_core::spec::Sticky;
 
     use super::*;
 
@@ -489,6 +510,21 @@ mod tests {
             ("[[route]]\napp = \"a\"\n[route.traffic]\ntls = { verify = \"none\", ca = \"x\" }", "line 4", "together"),
             ("[[route]]\napp = \"a\"\n[route.headers]\nrequest = { remove = [\"Host\"] }", "line 1", "headers.request"),
             ("[[route]]\napp = \"a\"\n[route.headers]\ntraces = true", "line 4", "unknown field"),
+            (
+                "[[route]]\napp = \"a\"\nprotocol = \"https\"\n[route.traffic.tls]\nca = \"\"\"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\"\"\"",
+                "line 1",
+                "traffic.tls.ca",
+            ),
+            (
+                "[[route]]\napp = \"a\"\nprotocol = \"h2c\"\n[route.health]\npath = \"/\"",
+                "line 1",
+                "a connection is enough",
+            ),
+            (
+                "[[route]]\napp = \"a\"\n[[route]]\napp = \"a\"\npath = \"/x\"\nheaders = { request = { remove = [\"Host\"] } }\n[[route]]\napp = \"a\"\npath = \"/y\"\ntraffic = { sticky = true }",
+                "line 3, column 1",
+                "headers.request",
+            ),
             (
                 "[[route]]\napp = \"a\"\nheaders = {}\n[[route]]\napp = \"a\"\npath = \"/x\"\nheaders = { trace = true }",
                 "line 4, column 1",

@@ -132,7 +132,11 @@ impl<'de> Visitor<'de> for WordOrPort {
 struct Tls(BackendTls);
 
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table: { verify = \"none\" } or { ca = \"PEM text\" }, also with server_name"
+)]
 struct SaidOfTls {
     verify: Option<Named>,
     ca: Option<String>,

@@ -24,7 +24,7 @@ use rustls::{
 
 use self::certs::Certs;
 pub use self::outgoing::Outgoing;
-pub(crate) use self::{files::Folder, shelf::Shelf};
+pub(crate) use self::{files::Folder, outgoing::check_ca, shelf::Shelf};
 use crate::source::Stored;
 
 /// What TLS is made from.

@@ -53,6 +53,14 @@ impl Outgoing {
     }
 }
 
+/// Whether backends can be known by these authorities.
+///
+/// # Errors
+/// One of them cannot be read, or there is none.
+pub(crate) fn check_ca(pem: &str) -> Result<(), TlsError> {
+    pem_roots(pem).map(drop)
+}
+
 fn pem_roots(pem: &str) -> Result<RootCertStore, TlsError> {
     let refused = |what: String| TlsError::Content { path: PathBuf::from("the app's `ca`"), what };
     let mut roots = RootCertStore::empty();

@@ -124,7 +124,9 @@ fn serve(
 ) {
     match (door, worker.http1) {
         (Door::Http, Http1::Fast) => tokio::task::spawn_local(fast::serve(worker, open, stream, peer)),
-        (Door::Http, Http1::Hyper) => tokio::task::spawn_local(client::serve(worker, open, stream, Bytes::new(), peer)),
+        (Door::Http, Http1::Hyper) => {
+            tokio::task::spawn_local(client::serve(worker, open, stream, (Bytes::new(), true), peer))
+        }
         (Door::Tls, _) => tokio::task::spawn_local(secure::serve(worker, open, stream, peer)),
         (Door::Tcp(port), _) => tokio::task::spawn_local(tcp::serve(worker, open, stream, peer, server, port)),
     };

@@ -306,17 +306,28 @@ impl Transport for TcpStream {
     }
 }
 
-/// Serves one connection with hyper until it ends. `read`: what was read from it already.
-pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, read: Bytes, peer: SocketAddr) {
+/// Serves one connection with hyper until it ends. `read`: what was read from it already, and whether it is the first that came, without
+/// TLS: only that can be HTTP/2 (RFC 9113 section 3.3; under TLS it is agreed on before).
+pub(super) async fn serve<T: Transport>(
+    worker: Rc<Worker>,
+    open: Open,
+    mut stream: T,
+    (read, first): (Bytes, bool),
+    peer: SocketAddr,
+) {
     let client = Rc::new(Client::new(&worker, peer, T::SECURE));
     let phase = client.phase.clone();
-    let begun = {
-        let begin = pin!(begin(&mut stream, read, &phase, worker.limits.head_timeout));
-        until_over(&worker, &phase, begin).await
-    };
-    let Some(Ok(read)) = begun else { return };
-    if read.starts_with(http2::PREFACE) {
-        return Box::pin(h2::serve(worker, open, stream, read, peer)).await;
+    let mut read = read;
+    if first {
+        let begun = {
+            let begin = pin!(begin(&mut stream, read, &phase, worker.limits.head_timeout));
+            until_over(&worker, &phase, begin).await
+        };
+        let Some(Ok(begun)) = begun else { return };
+        if begun.starts_with(http2::PREFACE) {
+            return Box::pin(h2::serve(worker, open, stream, begun, peer)).await;
+        }
+        read = begun;
     }
     let limits = &worker.limits;
     let guard = Guard::new(limits.head_bytes, limits.head_fields);

@@ -41,8 +41,9 @@ use super::{
 
 /// Streams that a client may have reset and we have not yet looked at.
 const RESETS: usize = 32;
-/// Streams that a client may make us reset by its errors.
-const FAULTS: usize = 64;
+/// Streams that a client may make us reset by its errors, or by beginning more than it may before it was told how many that are
+/// (RFC 9113 section 6.5.2: until then there is no limit).
+const FAULTS: usize = 256;
 /// Bytes a client may send ahead, per stream and per connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -28,6 +28,6 @@ pub(super) async fn serve(worker: Rc<Worker>, open: Open, stream: TcpStream, pee
     }
     match worker.http1 {
         Http1::Fast => Box::pin(fast::serve(worker, open, stream, peer)).await,
-        Http1::Hyper => Box::pin(client::serve(worker, open, stream, Bytes::new(), peer)).await,
+        Http1::Hyper => Box::pin(client::serve(worker, open, stream, (Bytes::new(), false), peer)).await,
     }
 }

@@ -99,7 +99,7 @@ impl Ask {
 
     /// A load shared by replicas that take `each`; none if that is no positive number.
     fn shared(signal: &'static str, load: f64, spare: f64, each: f64, unit: &'static str) -> Option<Self> {
-        if !(each > 0.0 && each.is_finite() && load.is_finite()) {
+        if !(each > 0.0 && each.is_finite()) || load.is_nan() {
             return None;
         }
         let (up, down) = (replicas(load, each), replicas(load + spare, each));

@@ -118,6 +118,73 @@ fn an_engine_that_measures_no_more_holds_the_count() {
     }
 }
 
+/// What comes of it, second after second, each with its policy and sample.
+fn played(seconds: u64, mut want: u32, memory: Memory, of: impl Fn(u64) -> (Policy, Sample)) -> (u32, Memory) {
+    let (mut window, mut memory) = (Window::default(), Memory { watched_ms: AT - 100_000, noted_ms: AT, ..memory });
+    for second in 1..=seconds {
+        let (policy, sample) = of(second);
+        let at_ms = AT + second * 1_000;
+        window.push(Sample { at_ms, ready: want, complete: true, ..sample });
+        let now = Now { at_ms, want, ready: want, version: 1, ..Now::default() };
+        let (decision, next) = decide(&policy, &now, &window, memory);
+        (want, memory) = (decision.want, next);
+    }
+    (want, memory)
+}
+
+/// However short the hold time.
+#[test]
+fn what_is_measured_no_more_holds_the_count_from_the_first_second_on() {
+    for hold_ms in [0, 1_000, 5_000] {
+        let policy = Policy {
+            max: 20,
+            policies: vec![PolicySpec::Cpu { target: 0.5 }],
+            hold_down_ms: Some(hold_ms),
+            ..Policy::default()
+        };
+        let (want, _) = played(60, 4, Memory::default(), |second| {
+            let cpu = (second < 30).then_some(1.9);
+            (policy.clone(), Sample { arrivals: 90.0, cpu, cpu_limit: cpu.map(|_| 4.0), ..Sample::default() })
+        });
+        assert_eq!(want, 4, "hold {hold_ms} ms");
+    }
+}
+
+#[test]
+fn numbers_that_are_none_hold_the_count() {
+    for (arrivals, expected) in [(f64::NAN, 10), (f64::INFINITY, 10), (1e308, 20), (1e18, 20)] {
+        let policy = Policy { max: 20, rps: Some(10.0), hold_down_ms: Some(1_000), ..Policy::default() };
+        let (want, _) = played(40, 10, Memory::default(), |second| {
+            (policy.clone(), Sample { arrivals: if second < 20 { 95.0 } else { arrivals }, ..Sample::default() })
+        });
+        assert!(want >= expected, "{arrivals}: {want}");
+    }
+}
+
+/// A floor that is raised soon after a step down does not say that the step was wrong.
+#[test]
+fn a_floor_that_rises_is_no_flap() {
+    let (_, memory) = played(400, 12, Memory::default(), |second| {
+        let min = if second % 100 >= 50 { 12 } else { 1 };
+        let policy = Policy { min, max: 50, rps: Some(10.0), hold_down_ms: Some(2_000), ..Policy::default() };
+        (policy, Sample { arrivals: 50.0, ..Sample::default() })
+    });
+    assert_eq!(memory.flaps, 0);
+}
+
+/// Taken back in several steps up, it counts once; and is forgotten after an hour without another.
+#[test]
+fn a_step_down_is_taken_back_once() {
+    let lowered = Memory { lowered_ms: AT, lowered_load: 400.0, ..Memory::default() };
+    let of = |_| {
+        let policy = Policy { max: 50, rps: Some(10.0), step_up: Some(1), ..Policy::default() };
+        (policy, Sample { arrivals: 400.0, ..Sample::default() })
+    };
+    let (want, memory) = played(30, 30, lowered.clone(), of);
+    assert_eq!((want, memory.flaps), (40, 1));
+    assert_eq!(played(3_700, 30, lowered, of).1.flaps, 0);
+}
+
 #[test]
 fn the_flap_budget_and_the_steps_are_kept() {
     let idle = Sample { ready: 10, ..Sample::default() };

@@ -16,7 +16,13 @@ mod relay;
 mod upload;
 
 use std::{
-    future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed, task::ready, time::Duration,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    task::ready,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -34,8 +40,10 @@ use super::{
 };
 use crate::upgrade::moves::Moved;
 
-/// How long a client that is still sending may take to see that we have closed.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a client that is still sending may take from one piece to the next, and in all, to see that we have closed (nginx's
+/// `lingering_timeout` and `lingering_time`).
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// Serves one connection until it ends.
 pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stream: T, peer: SocketAddr) {
@@ -46,10 +54,10 @@ pub(super) async fn serve<T: Transport>(worker: Rc<Worker>, open: Open, mut stre
         until_over(&worker, &client.phase, connection).await
     };
     match end {
-        Some(End::Odd) => {
+        Some(End::Odd { first }) => {
             let read = Bytes::copy_from_slice(input.filled());
             drop(input);
-            Box::pin(client::serve(worker, open, stream, read, peer)).await;
+            Box::pin(client::serve(worker, open, stream, (read, first), peer)).await;
         }
         Some(End::Moves) => move_on(&worker, stream, peer),
         // Its time was over because of a stop.
@@ -69,17 +77,18 @@ fn move_on<T: Transport>(worker: &Worker, stream: T, peer: SocketAddr) {
 enum End {
     /// It is over.
     Over,
-    /// What comes next is hyper's.
-    Odd,
+    /// What comes next is hyper's; whether nothing came before it, TLS neither.
+    Odd { first: bool },
     /// What comes next is the next process's.
     Moves,
 }
 
 async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut T, input: &mut Buf) -> End {
+    let mut first = !T::SECURE;
     loop {
         let after = match next(worker, client, stream, input).await {
             None => return End::Over,
-            Some(Next::HandOver) => return End::Odd,
+            Some(Next::HandOver) => return End::Odd { first },
             Some(Next::Serve(ask)) => {
                 client.phase.busy();
                 Relay { worker, client, stream, input }.run(ask).await
@@ -90,6 +99,7 @@ async fn connection<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: 
             }
             Some(Next::Refuse | Next::Read) => refuse(worker, client, stream, input).await,
         };
+        first = false;
         match after {
             After::Keep if input.is_empty() && worker.moves::<T>() => return End::Moves,
             After::Keep => client.phase.idle(worker.limits.idle_timeout),
@@ -139,10 +149,13 @@ async fn refuse<T: Transport>(worker: &Rc<Worker>, client: &Client, stream: &mut
 
 /// Closes, but reads on for a while: bytes that nobody reads would reset the connection, and the answer with it.
 async fn linger<T: Transport>(worker: &Worker, client: &Client, stream: &mut T) {
+    let began = Instant::now();
     client.phase.ends(LINGER);
     let _ = stream.shutdown().await;
     let mut rest = Buf::default();
     while let Ok(n @ 1..) = poll_fn(|cx| rest.poll_fill(&worker.buffers, false, cx, stream)).await {
         rest.consume(n);
+        let left = LINGER_MAX.saturating_sub(began.elapsed());
+        client.phase.ends(LINGER.min(left));
     }
 }
