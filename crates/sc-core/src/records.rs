@@ -20,7 +20,7 @@
 //! | `{project}/events/{time}-{n}` | [`Event`], bounded | the manager |
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
 };
 
@@ -51,6 +51,9 @@ pub struct App {
     /// What happens between versions.
     #[serde(default)]
     pub rollout: Rollout,
+    /// Stored versions whose last rollout failed: nobody goes back to one of these unless it is named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failed: BTreeSet<u64>,
     /// Bounds and mode of the count; the live count is in [`Scale`].
     #[serde(default)]
     pub scale: ScaleSpec,

@@ -156,6 +156,10 @@ fn replicas(n: u32) -> String {
 /// What failed, with the last lines of the replica that did.
 async fn failure(client: &Client, accepted: &Accepted, why: &str) -> String {
     let text = format!("{}: {why}", accepted.app);
+    // The manager has told what the replica wrote, or that it wrote nothing; another's words would only mislead.
+    if why.lines().count() > 1 {
+        return text;
+    }
     let Some((replica, lines)) = last_lines(client, &accepted.app).await else { return text };
     if lines.iter().all(|line| why.contains(line.trim())) {
         return text;

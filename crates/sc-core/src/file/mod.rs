@@ -11,7 +11,15 @@ mod scale;
 
 pub use error::{FileError, FileErrors};
 
-use crate::{canary::Share, names::Name, spec::AppSpec, spec::ScaleSpec};
+use std::collections::HashMap;
+
+use crate::{
+    canary::Share,
+    names::Name,
+    records::key,
+    spec::{AppSpec, ScaleSpec},
+    validate::show_route,
+};
 use reader::{Errors, Reader};
 
 /// One app of a file.
@@ -63,9 +71,16 @@ fn read(document: &toml::Spanned<toml::de::DeTable<'_>>, errors: &Errors) -> Vec
     if apps.is_none() {
         errors.add(0..0, "no app in this file; begin one with [app.NAME]".to_owned());
     }
+    let mut claims: HashMap<String, String> = HashMap::new();
     let read: Vec<_> = apps.iter().flat_map(|apps| apps.tables(defaults.as_ref())).collect();
     let apps = read.into_iter().filter_map(|(name, span, reader)| {
         let app = app::read(&reader);
+        for (i, route) in app.iter().flat_map(|app| app.spec.routes.iter().enumerate()) {
+            if let Some(other) = claims.insert(key::claim(route), name.clone()).filter(|other| *other != name) {
+                let what = format!("route: {} is the route of {other} already", show_route(route));
+                errors.add(reader.span(&format!("route.{i}")), what);
+            }
+        }
         reader.finish();
         match Name::new(&name) {
             Ok(name) => app.map(|app| FileApp { name, ..app }),

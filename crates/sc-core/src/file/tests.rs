@@ -414,6 +414,18 @@ fn routes_that_lead_elsewhere() {
     }
 }
 
+/// Refused before anything is sent: else one of the two would be deployed and the other not.
+#[test]
+fn a_route_is_of_one_app() {
+    let app =
+        |name: &str, route: &str| format!("[app.{name}]\nimage = \"x\"\nport = 80\n[[app.{name}.route]]\n{route}\n");
+    let both = |a: &str, b: &str| [app("a", a), app("b", b)].concat();
+    let error = errors(&both("host = \"x.test\"\npath = \"/v/\"", "host = \"x.test\"\npath = \"/v\""));
+    assert!(error.contains("line 10") && error.contains("x.test/v is the route of a already"), "{error}");
+    assert!(parse(&both("host = \"x.test\"", "host = \"x.test\"\npath = \"/v\"")).is_ok());
+    assert!(errors(&both("tcp = 5432", "tcp = 5432")).contains("tcp:5432 is the route of a already"));
+}
+
 #[test]
 fn a_canary_is_no_part_of_the_version() {
     let app = |deploy: &str| format!("[app.web]\nimage = \"x\"\n[app.web.deploy]\nsurge = 2\n{deploy}");

@@ -88,6 +88,7 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
         Action::Defer(app) => with_app(desired, app, |app| app.rollout = Rollout::Settled),
         Action::Settle { app, version } => with_app(desired, app, |app| {
             app.stable = Some(*version);
+            app.failed.remove(version);
             if !matches!(app.rollout, Rollout::RolledBack { .. }) {
                 app.rollout = Rollout::Settled;
             }
@@ -96,6 +97,10 @@ pub(super) fn apply(desired: &mut Desired, action: &Action, why: &str, now: Unix
             match app.canary.as_ref().is_some_and(|canary| canary.version == *failed) {
                 true => app.canary = None,
                 false => (app.version, app.crash) = (*to, None),
+            }
+            app.failed.insert(*failed);
+            if app.failed.len() > FAILED_MAX {
+                app.failed.pop_first();
             }
             app.rollout = Rollout::RolledBack { failed: *failed, cause: cause.clone(), at_ms: now };
         }),
@@ -183,6 +188,9 @@ fn delete(desired: &mut Desired, id: &AppId, now: UnixMs) {
     desired.claims.retain(|_, claim| claim.app != *id);
     desired.gone.insert(id.clone(), Gone { v: 1, next: app.next, at_ms: now, extra: Default::default() });
 }
+
+/// Failed versions that are remembered; far more than versions are kept.
+const FAILED_MAX: usize = 64;
 
 fn drain(why: &str, since_ms: UnixMs, deadline_ms: UnixMs, failed: bool) -> Intent {
     Intent::Drain { why: why.to_owned(), since_ms, deadline_ms, failed }

@@ -160,6 +160,7 @@ impl World {
             scale: ScaleSpec { min: 0, max: 10, ..ScaleSpec::default() },
             stopped: false,
             deleting: false,
+            failed: Default::default(),
             restart: 0,
             next: desired.gone.get(id).map_or(1, |gone| gone.next),
             crash: None,

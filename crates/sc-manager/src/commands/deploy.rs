@@ -81,6 +81,7 @@ fn create(desired: &Desired, id: &AppId, request: &Deploy, cap: u32, now: UnixMs
         scale: bounds,
         stopped: false,
         deleting: false,
+        failed: Default::default(),
         restart: 0,
         next: desired.gone.get(id).map_or(1, |gone| gone.next),
         crash: None,

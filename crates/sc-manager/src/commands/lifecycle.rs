@@ -91,11 +91,13 @@ pub async fn rollback(world: &World, id: &AppId, request: &Rollback) -> Result<A
 
 fn target(id: &AppId, app: &DesiredApp, request: &Rollback) -> Result<u64, Problem> {
     let wanted = app.app.version;
-    let earlier = app.versions.range(..wanted).next_back().map(|(n, _)| *n);
+    // The one before that served, not one that never did.
+    let earlier = app.versions.range(..wanted).rev().map(|(n, _)| *n).find(|n| !app.app.failed.contains(n));
     let version = match request.version {
         Some(version) => version,
         None => earlier.ok_or_else(|| {
-            problem::invalid(format!("{id} has no version before {wanted}"), format!("`sc history {id}` lists them"))
+            let detail = format!("{id} has no version before {wanted} that did not fail");
+            problem::invalid(detail, format!("`sc history {id}` lists them; `sc rollback {id} VERSION` goes to any"))
         })?,
     };
     if app.versions.contains_key(&version) {

@@ -60,6 +60,7 @@ pub fn versions(app: &DesiredApp) -> Vec<VersionView> {
         _ if Some(n) == app.app.stable => "stable".to_owned(),
         (_, Some(canary)) => format!("canary {}", canary.share),
         (Rollout::RolledBack { failed, .. }, None) if *failed == n => "failed".to_owned(),
+        _ if app.app.failed.contains(&n) => "failed".to_owned(),
         _ => String::new(),
     };
     let versions = app.versions.iter();

@@ -93,6 +93,9 @@ fn running(
     if let Some(Node::Unknown { why }) = observed.nodes.get(&replica.node) {
         return ("unknown", why.clone());
     }
+    if !observed.knows(&replica.node) {
+        return (by_record, format!("the manager has just begun and not looked at {} yet", world.engine.describe()));
+    }
     if let Some(why) = observed.refused.get(id) {
         return ("exited", why.clone());
     }

@@ -78,6 +78,45 @@ async fn rolling_back_by_hand() {
     assert_eq!(commands::rollback(&manager.world, &web, &missing).await.unwrap_err().status, 404);
 }
 
+/// Nobody wants to go back to what never served.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_passes_over_versions_that_failed() {
+    let cluster = Cluster::new().await;
+    let manager = cluster.leader("a").await;
+    let web = manager.run_app("web", 2).await;
+    cluster.has(&web, 2).await;
+    let bad = || Behaviour {
+        end: End::Exit { after: Duration::from_millis(200), code: 7 },
+        healthy: false,
+        ..Behaviour::default()
+    };
+    for version in [2, 3] {
+        cluster.engine.behave_version(&web, version, bad());
+        commands::deploy(&manager.world, &web, &deploy(spec("web", &version.to_string()), 1)).await.unwrap();
+        let back = || matches!(cluster.desired().apps[&web].app.rollout, Rollout::RolledBack { failed, .. } if failed == version);
+        eventually("it goes back", back).await;
+    }
+    commands::deploy(&manager.world, &web, &deploy(spec("web", "4"), 1)).await.unwrap();
+    let out = |version| cluster.desired().apps[&web].app.stable == Some(version);
+    eventually("version 4 is out", || out(4)).await;
+    let marks = || {
+        let views = sc_manager::view::versions(&cluster.desired().apps[&web]);
+        views.iter().map(|view| format!("{} {}", view.version, view.mark)).collect::<Vec<_>>()
+    };
+    assert_eq!(marks(), ["1 ", "2 failed", "3 failed", "4 wanted"]);
+    let accepted = commands::rollback(&manager.world, &web, &Default::default()).await.unwrap();
+    assert_eq!(accepted.version, 1);
+    eventually("version 1 is back", || out(1)).await;
+    assert_eq!(marks(), ["1 wanted", "2 failed", "3 failed", "4 "]);
+    // One that is named is tried, and if it serves now it is one like the others.
+    let none = commands::rollback(&manager.world, &web, &Default::default()).await.unwrap_err();
+    assert!(none.detail.contains("that did not fail"), "{none:?}");
+    cluster.engine.behave_version(&web, 3, Behaviour::default());
+    commands::rollback(&manager.world, &web, &sc_api::types::Rollback { version: Some(3) }).await.unwrap();
+    eventually("version 3 is out", || out(3)).await;
+    assert_eq!(marks()[1..3], ["2 failed", "3 wanted"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_restart_replaces_all() {
     let cluster = Cluster::new().await;

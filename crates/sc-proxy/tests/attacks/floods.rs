@@ -29,6 +29,7 @@ const CONTINUATION: u8 = 9;
 const PRIORITY_UPDATE: u8 = 16;
 
 const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 const END_HEADERS: u8 = 4;
 
 /// What the proxy may grow by, whatever comes.
@@ -207,6 +208,56 @@ async fn frames_that_carry_nothing() {
         let bench = bench().await;
         let chunk = chunk.repeat(1_000);
         assert_eq!(flood(&bench, &[], true, || chunk.clone()).await, End::Closed, "{what}");
+    }
+}
+
+/// A stream that was answered is ended again and again, by nothing or by padding alone.
+#[tokio::test]
+async fn ends_of_a_stream_that_has_ended() {
+    for again in [frame(DATA, END_STREAM, 1, &[]), frame(DATA, END_STREAM | PADDED, 1, &[0])] {
+        let (bench, mut first, again) = (bench().await, true, again.repeat(1_000));
+        let end = flood(&bench, &[], true, || {
+            if std::mem::take(&mut first) {
+                return frame(HEADERS, END_HEADERS | END_STREAM, 1, &head(GET));
+            }
+            again.clone()
+        });
+        assert_eq!(end.await, End::Closed);
+    }
+}
+
+/// A client may begin any number of requests until it is told how many that are: those beyond are refused, and the others served.
+#[tokio::test]
+async fn a_burst_before_the_settings_ends_no_connection() {
+    let bench = bench().await;
+    let mut stream = open(&bench, &[]).await;
+    let request = |n: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head(GET));
+    let burst: Vec<u8> = (0..300).flat_map(request).collect();
+    stream.write_all(&burst).await.unwrap();
+    let (mut answered, mut refused) = (0, 0);
+    while answered + refused < 300 {
+        match timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap() {
+            (HEADERS, _) => answered += 1,
+            (RST_STREAM, _) => refused += 1,
+            (kind, _) => assert_ne!(kind, GOAWAY, "after {answered} answers and {refused} refusals"),
+        }
+    }
+    assert!(answered >= 100, "{answered} of 300");
+    stream.write_all(&request(300)).await.unwrap();
+    while timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap() != (HEADERS, 601) {}
+}
+
+/// HTTP/2 is what a connection begins with, not what comes on one of HTTP/1.1.
+#[tokio::test]
+async fn http2_does_not_begin_in_the_middle() {
+    for http1 in [Http1::Fast, Http1::Hyper] {
+        let bench = Bench::start(http1, GOOD).await;
+        let request = b"GET /fine HTTP/1.1\r\nhost: a\r\n\r\n";
+        let answer = exchange(bench.addr, &[request, PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{http1:?}: {answer}");
+        let rest = answer.split_once("\r\n\r\n").map_or("", |(_, rest)| rest);
+        assert!(!rest.contains('\0'), "{http1:?}: frames came: {rest:?}");
+        is_served(&bench).await;
     }
 }
 

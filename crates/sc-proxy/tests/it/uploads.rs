@@ -41,6 +41,18 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&rest).into_owned()
 }
 
+/// What has come, up to the end or to the end of a head.
+async fn rest_or_next(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    while !text.windows(4).any(|four| four == b"\r\n\r\n") {
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_buf(&mut text));
+        if read.await.expect("an answer").expect("no reset") == 0 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Nothing comes for so long.
 async fn silent(stream: &mut TcpStream, span: Duration) {
     let early = tokio::time::timeout(span, stream.peek(&mut [0])).await;
@@ -94,6 +106,21 @@ async fn a_client_that_stalls_gets_408_and_no_replica_pays_for_it() {
     }
     let frame = proxy.stats().await.until("all is counted", |frame| quiet(frame, "web", 30)).await;
     assert!(frame.apps.values().all(|app| app.backends.values().all(|b| !b.ejected)), "{frame:?}");
+}
+
+/// One that was answered before it had sent all, and sends on for a while, is read until it has: a reset would cost it the answer.
+#[tokio::test]
+async fn a_client_that_sends_on_after_its_answer_reads_it() {
+    let backend = Backend::start("abc").await;
+    let proxy = proxy(app("web", "", &[(1, backend.addr)])).await;
+    let mut stream = begin(proxy.addr, "POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 400000\r\n\r\n").await;
+    for piece in 0..8 {
+        let sent = stream.write_all(&[b'x'; 50_000]).await;
+        assert!(sent.is_ok(), "piece {piece}: {sent:?}");
+        tokio::time::sleep(Duration::from_millis(400)).await; // A slow client.
+    }
+    let answer = rest_or_next(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// The app
     app: AppId,
 
-    /// The version [default: the one before; `sc history` lists them]
+    /// The version [default: the last one before that did not fail; `sc history` lists them]
     version: Option<u64>,
 
     #[command(flatten)]

@@ -83,7 +83,7 @@ pub(crate) struct Args {
     /// The containers' network: the host's, or one of their own with published ports
     ///
     /// On the host's the proxy sees the clients' own addresses, and no NAT costs anything. With `bridge` the host's network
-    /// is left alone: only the ports of --http, --listen and --admin are published.
+    /// is left alone: only the ports of --http, --https, --listen, --admin and --tcp-ports are published.
     #[arg(long, value_enum, default_value_t = Network::Host)]
     network: Network,
 

@@ -130,6 +130,6 @@ async fn show(
     }
     drop(screen);
     load.stop().await;
-    watch.look().await;
+    watch.catch_up().await;
     Ok((summary::Summary::of(&watch, &tally), tally.failures()))
 }

@@ -100,6 +100,17 @@ impl Watch {
         News { second, decisions }
     }
 
+    /// Looks until the last decision that was told is the one that holds, for a second at the most: events come after the fact.
+    pub async fn catch_up(&mut self) {
+        for _ in 0..10 {
+            self.look().await;
+            if self.decisions.last().is_none_or(|last| last.want == self.want) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     fn new_decisions(&mut self) -> Vec<Decision> {
         let mut new = Vec::new();
         while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
