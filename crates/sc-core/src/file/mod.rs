@@ -11,7 +11,7 @@ mod scale;
 
 pub use error::{FileError, FileErrors};
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::{
     canary::Share,
@@ -71,7 +71,7 @@ fn read(document: &toml::Spanned<toml::de::DeTable<'_>>, errors: &Errors) -> Vec
     if apps.is_none() {
         errors.add(0..0, "no app in this file; begin one with [app.NAME]".to_owned());
     }
-    let mut claims: HashMap<String, String> = HashMap::new();
+    let mut claims: BTreeMap<String, String> = BTreeMap::new();
     let read: Vec<_> = apps.iter().flat_map(|apps| apps.tables(defaults.as_ref())).collect();
     let apps = read.into_iter().filter_map(|(name, span, reader)| {
         let app = app::read(&reader);
