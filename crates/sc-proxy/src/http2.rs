@@ -1,8 +1,8 @@
 //! What a client's HTTP/2 frames are worth, seen as they pass: what guards against floods of frames that cost the proxy and carry
 //! nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, kinds that nobody knows: CVE-2019-9511 to 9518). Pure.
 //!
-//! Bytes that carry heads or bodies, either way, earn [`EARNED`] times as many of other frames; beside that a client has
-//! [`AHEAD`] bytes of them at once and [`PER_SECOND`] more each second. nginx bounds floods by such a ratio too
+//! Bytes that carry heads or bodies, either way, earn `EARNED` times as many of other frames; beside that a client has
+//! `AHEAD` bytes of them at once and `PER_SECOND` more each second. nginx bounds floods by such a ratio too
 //! (`total_bytes / 8 > payload_bytes + 1 MiB`), but takes what it answers to a PING itself for payload.
 
 use std::time::Instant;
