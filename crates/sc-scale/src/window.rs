@@ -12,7 +12,7 @@ pub const SECONDS: usize = 900;
 pub const STALE_MS: u64 = 5_000;
 
 /// Seconds without a sample of what the replicas use after which that is not known: as many as the mean that is taken of it.
-pub(crate) const UNMEASURED: u64 = 10;
+const UNMEASURED: u64 = 10;
 
 /// One second of one app, summed over all proxies and replicas. What is zero or none is left out of its JSON: a day of
 /// them is kept.
